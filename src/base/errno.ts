@@ -1,0 +1,40 @@
+/**
+ * Expected failures, as the kernel returns them: negative numbers, so that hot paths test one sign and allocate nothing.
+ * Values are Linux's (include/uapi/asm-generic/errno-base.h, errno.h).
+ */
+export const ENOENT = -2;
+export const EIO = -5;
+export const EAGAIN = -11;
+export const ENOMEM = -12;
+export const EBUSY = -16;
+export const EEXIST = -17;
+export const ENODEV = -19;
+export const EINVAL = -22;
+export const ENOSPC = -28;
+export const ERANGE = -34;
+export const EOVERFLOW = -75;
+export const EOPNOTSUPP = -95;
+export const EADDRINUSE = -98;
+export const ETIMEDOUT = -110;
+
+const NAMES = new Map<number, string>([
+  [ENOENT, 'ENOENT'],
+  [EIO, 'EIO'],
+  [EAGAIN, 'EAGAIN'],
+  [ENOMEM, 'ENOMEM'],
+  [EBUSY, 'EBUSY'],
+  [EEXIST, 'EEXIST'],
+  [ENODEV, 'ENODEV'],
+  [EINVAL, 'EINVAL'],
+  [ENOSPC, 'ENOSPC'],
+  [ERANGE, 'ERANGE'],
+  [EOVERFLOW, 'EOVERFLOW'],
+  [EOPNOTSUPP, 'EOPNOTSUPP'],
+  [EADDRINUSE, 'EADDRINUSE'],
+  [ETIMEDOUT, 'ETIMEDOUT'],
+]);
+
+/** The symbolic name of a negative errno, for messages: `EINVAL`, or `errno -7` for a number without a name here. */
+export function errnoName(errno: number): string {
+  return NAMES.get(errno) ?? `errno ${errno}`;
+}

@@ -1,0 +1,1 @@
+export * as vtd from './vtd.ts';

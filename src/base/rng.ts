@@ -44,6 +44,6 @@ export class Rng {
   /** One element of a non-empty list. @throws RangeError for an empty list */
   pick<T>(items: readonly T[]): T {
     if (items.length === 0) throw new RangeError('pick: the list is empty');
-    return items[this.below(items.length)] as T;
+    return items[this.below(items.length)];
   }
 }

@@ -52,6 +52,7 @@ export const ECAP_IR_BIT = 3;
 export const ECAP_PT_BIT = 6;
 export const ECAP_SC_BIT = 7;
 export const ECAP_IRO_SHIFT = 8; // 17:8, in 16-byte units: IVA there, IOTLB 8 bytes above
+export const ECAP_MHMV_SHIFT = 20; // 23:20, largest handle mask of an interrupt entry invalidation; only with IR
 
 // Global command and status (11.4.4): same bit in both registers.
 export const GCMD_TE: number = 1 << 31;
@@ -90,6 +91,15 @@ export const FSTS_IQE: number = 1 << 4;
 export const FSTS_ICE: number = 1 << 5;
 export const FSTS_ITE: number = 1 << 6;
 export const FSTS_FRI_SHIFT = 8; // 15:8, first record with F set
+// Invalidation queue error record (11.4.18).
+export const IQERCD_IQEI_MASK_LO = 0xf;
+export const IQERCD_ITESID_SHIFT_HI = 0; // 47:32, requester of the device-TLB invalidation that timed out
+export const IQERCD_ICESID_SHIFT_HI = 16; // 63:48, requester of the unexpected completion
+// IQEI values. The register is newer than the recordings' hardware; values as in Linux 6.12's dmar.c comments and from memory.
+export const IQEI_INVALID_TAIL = 1;
+export const IQEI_FETCH_FAILED = 2;
+export const IQEI_INVALID_TYPE = 3;
+export const IQEI_RESERVED_FIELD = 4;
 // Fault event control (11.4.10) and invalidation event control (11.4.17).
 export const EVENT_IM: number = 1 << 31;
 export const EVENT_IP: number = 1 << 30;

@@ -1,0 +1,79 @@
+// How fast text traces are read: in memory, and from a file as the command line does it. `node bench/parse.js [lines]`
+// Numbers are the best of many rounds: the machine's other load only ever adds time.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FtraceTextReader, Names } from '../dist/trace/index.js';
+
+const NR_LINES = Number(process.argv[2] ?? 300_000);
+
+function hex16(value) {
+  return value.toString(16).padStart(16, '0');
+}
+
+function header(i) {
+  return `            fio-${String(300 + (i % 40)).padEnd(7)} [00${i % 2}] d..1. ${(3 + i / 1e5).toFixed(6).padStart(12)}: `;
+}
+
+const SHAPES = {
+  'iommu map and unmap': (i) => {
+    const iova = 0xffffe000 - (i % 5000) * 4096;
+    const range = `IOMMU: iova=0x${hex16(iova)} - 0x${hex16(iova + 4096)}`;
+    return i % 2 === 0
+      ? `${header(i)}map: ${range} paddr=0x${hex16(0x123456000 + i * 4096)} size=4096\n`
+      : `${header(i)}unmap: ${range} size=4096 unmapped_size=4096\n`;
+  },
+  'dma_map_page': (i) =>
+    `${header(i)}dma_map_page: 0000:00:0${i % 8}.0 dir=TO_DEVICE dma_addr=${(0xffffe000 - (i % 5000) * 4096).toString(16)} size=4096 phys_addr=${(0x123456000 + i * 4096).toString(16)} attrs=\n`,
+  'qi_submit': (i) => `${header(i)}qi_submit: iotlb_inv dmar0: 0x300e2 0x${(0xffffe000 - (i % 5000) * 4096).toString(16)} 0x0 0x0\n`,
+};
+
+class Sum {
+  total = 0;
+  event(event) {
+    this.total += event.iova + event.nrBytes;
+  }
+  skipped(line, what, excerpt) {
+    throw new Error(`line ${line}: ${what}: ${excerpt}`);
+  }
+}
+
+function inMemory(bytes) {
+  const reader = new FtraceTextReader(new Names(), new Sum());
+  const started = performance.now();
+  reader.push(bytes);
+  const time = performance.now() - started;
+  const { events } = reader.end();
+  if (events !== NR_LINES) throw new Error(`${events} events of ${NR_LINES}`);
+  return time;
+}
+
+function report(what, time, bytes) {
+  const ns = (time * 1e6) / NR_LINES;
+  console.log(
+    `${what.padEnd(40)} ${ns.toFixed(1).padStart(7)} ns/line ${(1e3 / ns).toFixed(1).padStart(6)} M events/s ${(bytes / time / 1e6).toFixed(2)} GB/s`,
+  );
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'iommukit-bench-'));
+try {
+  for (const [name, line] of Object.entries(SHAPES)) {
+    const bytes = new TextEncoder().encode(Array.from({ length: NR_LINES }, (_, i) => line(i)).join(''));
+    let best = Infinity;
+    for (let round = 0; round < 30; round++) best = Math.min(best, inMemory(bytes));
+    report(`${name}, in memory`, best, bytes.length);
+    if (name !== 'iommu map and unmap') continue;
+    const { readTrace } = await import('../dist/cli/input.js');
+    const path = join(folder, 'trace.txt');
+    writeFileSync(path, bytes);
+    best = Infinity;
+    for (let round = 0; round < 15; round++) {
+      const started = performance.now();
+      await readTrace(path, new Names(), new Sum());
+      best = Math.min(best, performance.now() - started);
+    }
+    report(`${name}, from a file`, best, bytes.length);
+  }
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}

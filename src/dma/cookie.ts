@@ -1,0 +1,106 @@
+/**
+ * The DMA API's side of a domain (struct iommu_dma_cookie): who flushes what and when around iommu_map and iommu_unmap.
+ * `mapAt` and `unmapAt` take an IOVA as given, for a caller that brings its own addresses (a recorded trace); `DmaIommu`
+ * allocates them.
+ */
+import type { Clock } from '../base/index.ts';
+import type { Iommu, IommuDomain } from '../iommu/index.ts';
+import { IotlbGather } from '../iommu/index.ts';
+import type { FlushQueueOptions } from './fq.ts';
+import { FlushQueue } from './fq.ts';
+
+export interface DmaCookieOptions {
+  /** Leaves invalidation of unmapped ranges to a flush queue. Default false: strict. */
+  readonly lazy?: boolean;
+  /** Calls `flushNpCache` after each mapping: the patch of April 2019. Default false. */
+  readonly flushAfterMap?: boolean;
+  readonly flushQueue?: FlushQueueOptions;
+  /** What happens around releases and windows; see FlushQueueOwner. */
+  readonly released?: (iova: number, nrBytes: number) => void;
+  readonly windowClosed?: (queuedNs: number, flushedNs: number) => void;
+  /** Gives table pages back. Required in lazy mode: the queue holds them until its flush. */
+  readonly freeTables: (tables: readonly number[]) => void;
+}
+
+export class DmaCookie {
+  readonly domain: IommuDomain;
+  readonly #core: Iommu;
+  readonly #flushAfterMap: boolean;
+  readonly #queue: FlushQueue | null;
+  readonly #gather: IotlbGather = new IotlbGather();
+
+  constructor(core: Iommu, domain: IommuDomain, clock: Clock, options: DmaCookieOptions) {
+    this.domain = domain;
+    this.#core = core;
+    this.#flushAfterMap = options.flushAfterMap ?? false;
+    const owner = {
+      flushAll: (): void => domain.ops.flushIotlbAll(domain),
+      release: options.released ?? ((): void => {}),
+      freeTables: options.freeTables,
+      windowClosed: options.windowClosed ?? ((): void => {}),
+    };
+    this.#queue = options.lazy === true ? new FlushQueue(owner, clock, options.flushQueue) : null;
+  }
+
+  /** When the flush queue's timer is due; Infinity in strict mode or when nothing is queued. */
+  get deadlineNs(): number {
+    return this.#queue === null ? Infinity : this.#queue.deadlineNs;
+  }
+
+  /** Ranges that a device can still reach although they were unmapped. */
+  get nrOpenWindows(): number {
+    return this.#queue === null ? 0 : this.#queue.nrOpen;
+  }
+
+  /** Runs the flush queue's timer if it is due. */
+  timeout(): void {
+    this.#queue?.timeout();
+  }
+
+  /** Flushes what is queued, at the end of the domain or of a run. */
+  drain(): void {
+    this.#queue?.drain();
+  }
+
+  /**
+   * Maps pages at an IOVA. One chunk goes through iommu_map, several through iommu_map_sg (or, on kernels whose driver maps
+   * scatterlists itself, past the core). @param chunks pairs (paddr, bytes), page aligned @returns 0 or a negative errno
+   */
+  mapAt(iova: number, chunks: Float64Array, nr: number, prot: number): number {
+    const { domain } = this;
+    let nrBytes: number;
+    if (nr === 1) {
+      nrBytes = chunks[1];
+      const result = this.#core.map(domain, iova, chunks[0], nrBytes, prot);
+      if (result < 0) return result;
+    } else if (domain.ops.mapSgDirect !== undefined) {
+      nrBytes = 0;
+      for (let i = 0; i < nr; i++) nrBytes += chunks[2 * i + 1];
+      const result = domain.ops.mapSgDirect(domain, iova, chunks, nr, prot);
+      if (result < 0) return result;
+    } else {
+      nrBytes = this.#core.mapSg(domain, iova, chunks, nr, prot);
+      if (nrBytes < 0) return nrBytes;
+    }
+    if (this.#flushAfterMap) domain.ops.flushNpCache(domain, iova, nrBytes);
+    return 0;
+  }
+
+  /**
+   * Unmaps a range (__iommu_dma_unmap): strict waits for the invalidation, lazy queues the range on a CPU's ring.
+   * @returns true when the IOVA may be handed out again at return; false when the flush queue will say so
+   */
+  unmapAt(iova: number, nrBytes: number, cpu: number): boolean {
+    const gather = this.#gather;
+    gather.reset();
+    gather.queued = this.#queue !== null;
+    this.#core.unmapFast(this.domain, iova, nrBytes, gather);
+    if (this.#queue === null) {
+      this.#core.iotlbSync(this.domain, gather);
+      return true;
+    }
+    this.#queue.queue(cpu, iova, nrBytes, gather.freelist);
+    gather.reset();
+    return false;
+  }
+}

@@ -1,0 +1,10 @@
+export type { VtdCaps } from './caps.ts';
+export { readCaps } from './caps.ts';
+export { IntelDomain } from './domain.ts';
+export { psiMask } from './invalidate.ts';
+export type { IntelIommuOptions, UnitScope } from './iommu.ts';
+export { IntelIommu } from './iommu.ts';
+export type { IntelPreset, MapFlush, UnmapFlush } from './preset.ts';
+export { INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES, intelPreset } from './preset.ts';
+export { InvalidationQueue } from './queue.ts';
+export { VtdUnitDriver } from './unit.ts';

@@ -1,0 +1,141 @@
+/**
+ * Invalidation of one VT-d unit: which descriptor, over the queue or over registers.
+ * Linux: qi_flush_context, qi_flush_iotlb, __iommu_flush_context, __iommu_flush_iotlb, iommu_flush_write_buffer and the
+ * alignment rule of iommu_flush_iotlb_psi (6.1) / calculate_psi_aligned_address (6.10 and later).
+ */
+import { ETIMEDOUT, hi32, log2Ceil, xor53 } from '../../base/index.ts';
+import type { Platform } from '../../mem/index.ts';
+import { vtd } from '../../spec/index.ts';
+import type { VtdCaps } from './caps.ts';
+import type { IntelPreset } from './preset.ts';
+import { InvalidationQueue } from './queue.ts';
+
+const MAX_POLLS = 1_000_000;
+/** A mask no unit supports: the caller falls back to the whole domain. */
+export const MASK_TOO_WIDE = 52;
+
+/**
+ * Address mask (log2 of the page count) that covers [pfn, pfn + nrPages) with one page-selective invalidation.
+ * `none` rounds the count up and trusts the start to be aligned, which loses the tail of an unaligned range.
+ */
+export function psiMask(pfn: number, nrPages: number, alignment: IntelPreset['psiAlignment']): number {
+  if (nrPages === 1) return 0;
+  const mask = log2Ceil(nrPages);
+  if (alignment === 'none' || (mask < 31 ? (pfn & ((1 << mask) - 1)) === 0 : pfn % 2 ** mask === 0)) return mask;
+  // A range shorter than 2^mask crosses at most one multiple of it, so from `mask` upwards first and last page differ in one
+  // unbroken run of bits; the first position at which they agree again is the narrowest mask that covers both.
+  const differing = xor53(pfn, pfn + nrPages - 1);
+  for (let bit = mask; bit < MASK_TOO_WIDE; bit++) {
+    if (Math.floor(differing / 2 ** bit) % 2 === 0) return bit;
+  }
+  return MASK_TOO_WIDE;
+}
+
+export class Invalidator {
+  readonly #platform: Platform;
+  readonly #base: number;
+  readonly #caps: VtdCaps;
+  readonly #preset: IntelPreset;
+  readonly #queue: InvalidationQueue | null;
+  readonly #drain: number;
+  #gcmd: number;
+
+  /** @param gcmd sticky bits of GCMD in force, needed because a write-buffer flush must repeat them */
+  constructor(platform: Platform, base: number, caps: VtdCaps, preset: IntelPreset) {
+    this.#platform = platform;
+    this.#base = base;
+    this.#caps = caps;
+    this.#preset = preset;
+    this.#drain = (caps.drainsReads ? vtd.IOTLB_DESC_DR : 0) | (caps.drainsWrites ? vtd.IOTLB_DESC_DW : 0);
+    this.#gcmd = 0;
+    this.#queue = caps.queuedInvalidation ? new InvalidationQueue(platform, base) : null;
+    if (this.#queue !== null) this.enable(vtd.GCMD_QIE);
+  }
+
+  /** Sets a sticky bit of GCMD and waits until the status follows. @returns 0 or ETIMEDOUT */
+  enable(bit: number): number {
+    this.#gcmd |= bit;
+    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd);
+    return this.#poll(vtd.GSTS_REG, bit, bit);
+  }
+
+  /** Clears a sticky bit of GCMD and waits. @returns 0 or ETIMEDOUT */
+  disable(bit: number): number {
+    this.#gcmd &= ~bit;
+    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd);
+    return this.#poll(vtd.GSTS_REG, bit, 0);
+  }
+
+  /** Sends a one-shot command (SRTP) and waits until its status bit shows. @returns 0 or ETIMEDOUT */
+  command(bit: number): number {
+    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd | bit);
+    return this.#poll(vtd.GSTS_REG, bit, bit);
+  }
+
+  #poll(register: number, mask: number, wanted: number): number {
+    for (let i = 0; i < MAX_POLLS; i++) {
+      if ((this.#platform.readl(this.#base + register) & mask) === wanted) return 0;
+      this.#platform.relax();
+    }
+    return ETIMEDOUT;
+  }
+
+  /** Makes table stores reach memory where CAP.RWBF says that a chipset buffer may hold them back; nothing otherwise. */
+  flushWriteBuffer(): number {
+    if (!this.#caps.needsWriteBufferFlush) return 0;
+    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd | vtd.GCMD_WBF);
+    return this.#poll(vtd.GSTS_REG, vtd.GCMD_WBF, 0);
+  }
+
+  /** Drops context entries. @param granularity GRANULARITY_GLOBAL, _DOMAIN or _DEVICE */
+  context(granularity: number, did: number, sid: number): number {
+    if (this.#queue !== null) {
+      this.#queue.add(vtd.DESC_CONTEXT | (granularity << vtd.DESC_GRANULARITY_SHIFT) | (did << vtd.DESC_DID_SHIFT), sid, 0, 0);
+      return this.#queue.submit();
+    }
+    const hi = vtd.CCMD_ICC_HI | (granularity << vtd.CCMD_CIRG_SHIFT_HI);
+    this.#platform.writeq(this.#base + vtd.CCMD_REG, (sid << vtd.CCMD_SID_SHIFT_LO) | did, hi);
+    return this.#poll(vtd.CCMD_REG + 4, vtd.CCMD_ICC_HI, 0);
+  }
+
+  /** Drops everything the IOTLB and the paging-structure caches hold. */
+  iotlbGlobal(): number {
+    return this.#iotlb(vtd.GRANULARITY_GLOBAL, 0, 0, 0, 0);
+  }
+
+  /** Drops everything held for a domain (DSI). */
+  iotlbDomain(did: number): number {
+    return this.#iotlb(vtd.GRANULARITY_DOMAIN, did, 0, 0, 0);
+  }
+
+  /**
+   * Drops what is held for a range of pages of a domain: one page-selective invalidation (PSI), or the whole domain when
+   * the unit cannot select pages or the mask is wider than MAMV.
+   * @param leavesOnly sets the IH hint: no table entry above the leaves changed. Wrong use leaves stale paths cached.
+   */
+  iotlbPages(did: number, pfn: number, nrPages: number, leavesOnly: boolean): number {
+    const mask = psiMask(pfn, nrPages, this.#preset.psiAlignment);
+    if (!this.#caps.pageSelective || mask > this.#caps.maxAddressMask) return this.iotlbDomain(did);
+    const base = mask > 0 && this.#preset.psiAlignment === 'base' ? pfn - (pfn % 2 ** mask) : pfn;
+    const address = base * 4096;
+    const hint = leavesOnly ? vtd.IOTLB_DESC_IH_W2 : 0;
+    return this.#iotlb(vtd.GRANULARITY_PAGE, did, address | 0, hi32(address), hint | mask);
+  }
+
+  #iotlb(granularity: number, did: number, addressLo: number, addressHi: number, low: number): number {
+    if (this.#queue !== null) {
+      const w0 =
+        vtd.DESC_IOTLB | (granularity << vtd.DESC_GRANULARITY_SHIFT) | this.#drain | (did << vtd.DESC_DID_SHIFT);
+      this.#queue.add(w0, 0, addressLo | low, addressHi);
+      return this.#queue.submit();
+    }
+    const iva = this.#base + this.#caps.iotlbOffset;
+    // Linux skips this write when the value is 0 and so reuses the last address for page 0 (bug 32); it is always written here.
+    if (granularity === vtd.GRANULARITY_PAGE) this.#platform.writeq(iva, addressLo | low, addressHi);
+    let hi = vtd.IOTLB_IVT_HI | (granularity << vtd.IOTLB_IIRG_SHIFT_HI) | did;
+    if (this.#caps.drainsReads) hi |= vtd.IOTLB_DR_HI;
+    if (this.#caps.drainsWrites) hi |= vtd.IOTLB_DW_HI;
+    this.#platform.writeq(iva + 8, 0, hi);
+    return this.#poll(this.#caps.iotlbOffset + 12, vtd.IOTLB_IVT_HI, 0);
+  }
+}

@@ -1,0 +1,24 @@
+export type { CacheGeometry, Replacement } from './tlb/geometry.ts';
+export { checkGeometry } from './tlb/geometry.ts';
+export type { EntryTest } from './tlb/set-cache.ts';
+export {
+  cacheKey,
+  ENTRY_DATA,
+  ENTRY_KEY,
+  ENTRY_PAGE,
+  HASH_MULTIPLIER,
+  keyClass,
+  keyPageHi,
+  keyTag,
+  SetCache,
+  setCacheWords,
+  tagSalt,
+} from './tlb/set-cache.ts';
+export type { FullVtdConfig, VtdConfig } from './vtd/config.ts';
+export { VTD_DEFAULT, VTD_QEMU } from './vtd/config.ts';
+export type { ContextEntry } from './vtd/context.ts';
+export type { InterruptKind, VtdListener } from './vtd/events.ts';
+export type { FaultRecord } from './vtd/fault.ts';
+export type { IotlbEntry } from './vtd/iotlb.ts';
+export type { StructureEntry } from './vtd/page-cache.ts';
+export { ACCESS_READ, ACCESS_TRANSLATED, ACCESS_TRANSLATION_REQUEST, ACCESS_WRITE, VtdUnit } from './vtd/unit.ts';

@@ -1,0 +1,4 @@
+export type { IntelMachineOptions } from './intel-machine.ts';
+export { IntelMachine } from './intel-machine.ts';
+export type { Stepped } from './local-platform.ts';
+export { LocalPlatform } from './local-platform.ts';

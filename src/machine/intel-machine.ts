@@ -1,0 +1,64 @@
+/**
+ * One Intel machine: memory, bus, a VT-d unit, and the Linux stack above it. The only place where hardware and driver are
+ * seen together; everything else meets them through memory and registers.
+ */
+import { ManualClock } from '../base/index.ts';
+import type { MapFlush } from '../drivers/index.ts';
+import { IntelIommu, intelPreset } from '../drivers/index.ts';
+import type { VtdConfig, VtdListener } from '../hw/index.ts';
+import { VtdUnit } from '../hw/index.ts';
+import type { Device, ResvRegion } from '../iommu/index.ts';
+import { Iommu } from '../iommu/index.ts';
+import type { Platform } from '../mem/index.ts';
+import { Bus, PageAllocator, PhysMem } from '../mem/index.ts';
+import { vtd } from '../spec/index.ts';
+import { LocalPlatform } from './local-platform.ts';
+
+/** Where the unit's registers are, as on PCs. */
+const UNIT_BASE = 0xfed90000;
+
+export interface IntelMachineOptions {
+  /** Kernel whose driver and core behaviour is used. Default linux-6.12. */
+  readonly preset?: string;
+  /** Overrides where that kernel flushes after a map. */
+  readonly mapFlush?: MapFlush;
+  /** The unit's capabilities and caches; CAP.CM is `hardware.cachingMode`. */
+  readonly hardware?: VtdConfig;
+  /** False: tables are not snooped, the driver must flush lines (ECAP.C = 0). Default true. */
+  readonly coherent?: boolean;
+  readonly resvRegions?: (device: Device) => readonly ResvRegion[];
+  /** Hears every command from the first one on, the driver's start included. */
+  readonly listener?: VtdListener;
+}
+
+export class IntelMachine {
+  readonly clock: ManualClock = new ManualClock();
+  readonly mem: PhysMem;
+  readonly pages: PageAllocator;
+  readonly unit: VtdUnit;
+  readonly platform: Platform;
+  readonly driver: IntelIommu;
+  readonly core: Iommu;
+
+  /** Powers the machine up: when this returns the driver has enabled translation. @throws RangeError for an unknown preset */
+  constructor(options: IntelMachineOptions = {}) {
+    const preset = intelPreset(options.preset ?? 'linux-6.12');
+    this.mem = new PhysMem({ coherent: options.coherent ?? true });
+    this.pages = new PageAllocator(this.mem);
+    this.unit = new VtdUnit(this.mem, this.clock, options.hardware ?? {});
+    this.unit.listener = options.listener ?? null;
+    const bus = new Bus(this.mem);
+    bus.attach(UNIT_BASE, vtd.REG_WINDOW_BYTES, this.unit);
+    this.platform = new LocalPlatform(this.mem, this.pages, bus, this.clock, this.unit);
+    this.driver = new IntelIommu(this.platform, {
+      preset: preset.name,
+      ...(options.mapFlush === undefined ? {} : { mapFlush: options.mapFlush }),
+      units: [{ base: UNIT_BASE }],
+      ...(options.resvRegions === undefined ? {} : { resvRegions: options.resvRegions }),
+    });
+    this.core = new Iommu({
+      syncMapPerRun: preset.syncMapPerRun,
+      pagesPerCallback: preset.mapPages ? 'run' : 'one',
+    });
+  }
+}

@@ -1,0 +1,22 @@
+/** What PageTable and a driver tell each other while a table is being written. */
+
+/** What a driver wants to know while its table is being written. Called synchronously; must not map or unmap here. */
+export interface PageTableHooks {
+  /**
+   * CPU stores of [paddr, paddr + nrBytes) are done. Set it when hardware does not snoop: the driver flushes the lines.
+   * A new table is reported before the entry that links it, so that no walker reaches zeroes that are still in a CPU cache.
+   */
+  readonly onWritten?: (paddr: number, nrBytes: number) => void;
+  /**
+   * The table under [iova, iova + nrBytes) held nothing, was unlinked, and a leaf is about to take its entry. Walk caches
+   * may still hold the old pointer, and would go on to use it beside the new leaf (Linux mail of April 2021, "Force to flush
+   * iotlb before creating superpage"): the driver must invalidate the range *now*, then free `freelist`, which is its own.
+   * Absent: nobody caches, the pages are freed at once.
+   */
+  readonly onTableReplaced?: (iova: number, nrBytes: number, freelist: number[]) => void;
+}
+
+/** Out-parameter of the map methods: bytes mapped from iova on, also when they failed part way. */
+export interface MappedBytes {
+  bytes: number;
+}

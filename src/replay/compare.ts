@@ -1,0 +1,219 @@
+/**
+ * Prediction against what the recorded machine's hardware executed.
+ *
+ * Order: the trace tells when a call began to flush, not when it was done. Calls that ran at the same time on different CPUs
+ * may have reached the queue in either order, and a virtual CPU can lose milliseconds between the two. So a prediction is a
+ * partial order: command A stands before B iff A's context showed another event before B's call began. Among the sequences
+ * this allows, the one closest to the observed is compared; `concurrent` says how many commands were moved for it.
+ * Everything else, which commands, how many, in which order within and between calls that did not overlap, is predicted.
+ */
+import type { CommandCounts, PageLog } from './recorder.ts';
+import { Doubles, PAGE_KEY_SHIFT, countDescriptor, noCommands, pageKey } from './recorder.ts';
+
+/** What hardware executed, filled from a log by its reader. */
+export class Observed {
+  readonly keys: Doubles = new Doubles();
+  readonly lines: Doubles = new Doubles();
+  readonly counts: CommandCounts = noCommands();
+  readonly marks: { readonly name: string; readonly commands: CommandCounts; readonly nrPages: number }[] = [];
+  /** Context invalidations of single devices: only drivers of caching-mode hardware make them at attachment. */
+  deviceContexts = 0;
+
+  descriptor(w0: number, _w1: number, w2: number, w3: number, line: number): void {
+    if ((w0 & 0x3f) === 0x31) this.deviceContexts += 1;
+    if (countDescriptor(this.counts, w0)) {
+      this.keys.push(pageKey(w2, w3));
+      this.lines.push(line);
+    }
+  }
+
+  mark(name: string): void {
+    this.marks.push({ name, commands: { ...this.counts }, nrPages: this.keys.length });
+  }
+}
+
+/** A page-selective invalidation as people read it. */
+export interface PageCommand {
+  readonly iova: string;
+  readonly am: number;
+  readonly ih: boolean;
+}
+
+export interface Comparison {
+  /** The mark up to which both sides are compared; null when they share none and all is compared. */
+  readonly upTo: string | null;
+  readonly observed: Omit<CommandCounts, 'total'>;
+  readonly predicted: Omit<CommandCounts, 'total'>;
+  /** Invalidation commands (no waits) in the log behind the last common mark. */
+  readonly afterTrace: number;
+  /** Length of the longest common subsequence of the page-selective commands. */
+  readonly matching: number;
+  readonly identical: boolean;
+  /** Predicted commands moved among calls that ran at the same time. */
+  readonly concurrent: number;
+  readonly firstDifference: {
+    readonly index: number;
+    readonly observed: PageCommand | null;
+    readonly predicted: PageCommand | null;
+    /** Line of the observed command in its log. */
+    readonly logLine: number | null;
+  } | null;
+}
+
+/** One side of a comparison: counters now, and at each mark. */
+export interface PredictedSide {
+  readonly pages: PageLog;
+  readonly counts: CommandCounts;
+  readonly marks: readonly { readonly name: string; readonly commands: CommandCounts; readonly nrPages: number }[];
+}
+
+function describe(key: number | undefined): PageCommand | null {
+  if (key === undefined) return null;
+  const low = key % PAGE_KEY_SHIFT;
+  const page = (key - low) / PAGE_KEY_SHIFT;
+  return { iova: `0x${(page * 4096).toString(16)}`, am: low >> 1, ih: (low & 1) === 1 };
+}
+
+function withoutTotal({ total: _total, ...rest }: CommandCounts): Omit<CommandCounts, 'total'> {
+  return rest;
+}
+
+/** The last mark of the trace that the log has too. Trace marks may carry a prefix: `LAB 101-boot-done` is `101-boot-done`. */
+function lastCommonMark(
+  predicted: PredictedSide,
+  observed: Observed,
+): { name: string; predicted: PredictedSide['marks'][number]; observed: Observed['marks'][number] } | null {
+  const byName = new Map(observed.marks.map((mark) => [mark.name, mark]));
+  for (let i = predicted.marks.length - 1; i >= 0; i--) {
+    const mark = predicted.marks[i];
+    if (mark === undefined) continue;
+    const name = mark.name.trim();
+    const match = byName.get(name) ?? byName.get(name.slice(name.lastIndexOf(' ') + 1));
+    if (match !== undefined) return { name: match.name, predicted: mark, observed: match };
+  }
+  return null;
+}
+
+/** Compares a finished run with a log. */
+export function compareRun(predicted: PredictedSide, observed: Observed): Comparison {
+  const common = lastCommonMark(predicted, observed);
+  const predictedCounts = common?.predicted.commands ?? predicted.counts;
+  const observedCounts = common?.observed.commands ?? observed.counts;
+  const nrPredicted = common?.predicted.nrPages ?? predicted.pages.length;
+  const wanted = observed.keys.view(common?.observed.nrPages);
+  const { keys, concurrent } = linearize(predicted.pages, nrPredicted, wanted);
+  let index = 0;
+  while (index < keys.length && index < wanted.length && keys[index] === wanted[index]) index++;
+  const identical = index === keys.length && index === wanted.length;
+  const commands = (counts: CommandCounts): number => counts.total - counts.wait;
+  return {
+    upTo: common?.name ?? null,
+    observed: withoutTotal(observedCounts),
+    predicted: withoutTotal(predictedCounts),
+    afterTrace: commands(observed.counts) - commands(observedCounts),
+    matching: identical ? index : lcsLength(keys, wanted),
+    identical,
+    concurrent,
+    firstDifference: identical
+      ? null
+      : {
+          index,
+          observed: describe(wanted[index]),
+          predicted: describe(keys[index]),
+          logLine: index < wanted.length ? observed.lines.at(index) : null,
+        },
+  };
+}
+
+/** How many commands may wait for their turn while later ones overtake them. Bounds the work on hopeless comparisons. */
+const MAX_WAITING = 256;
+
+/**
+ * The predicted commands in an order that their windows allow, as close to `wanted` as a greedy choice gets. Whatever
+ * `wanted` holds, the result is a permutation that the trace does not rule out.
+ */
+export function linearize(
+  pages: PageLog,
+  count: number,
+  wanted: Float64Array,
+): { readonly keys: Float64Array; readonly concurrent: number } {
+  const keys = new Float64Array(count);
+  let concurrent = 0;
+  /** Indexes of commands that begun but were not placed yet, in order. */
+  const waiting: number[] = [];
+  let next = 0;
+  let placed = 0;
+  let at = 0;
+  while (placed < count) {
+    // All commands that can stand next: those that begun before the first deadline among the waiting.
+    let deadline = Infinity;
+    for (const index of waiting) deadline = Math.min(deadline, pages.latest.at(index));
+    while (next < count && waiting.length < MAX_WAITING && (waiting.length === 0 || pages.event.at(next) < deadline)) {
+      deadline = Math.min(deadline, pages.latest.at(next));
+      waiting.push(next++);
+    }
+    let choice = at < wanted.length ? waiting.findIndex((index) => pages.key.at(index) === wanted[at]) : 0;
+    if (choice < 0) {
+      // Not among them: an observed command too many, or one that comes later. Look a little ahead.
+      let later = next;
+      while (later < count && later < next + MAX_WAITING && pages.key.at(later) !== wanted[at]) later++;
+      if (later === count || later === next + MAX_WAITING) {
+        at += 1;
+        continue;
+      }
+      choice = 0;
+    } else {
+      at += 1;
+    }
+    const [index] = waiting.splice(choice, 1);
+    if (index === undefined) break;
+    if (choice > 0) concurrent += 1;
+    keys[placed++] = pages.key.at(index);
+  }
+  return { keys, concurrent };
+}
+
+/**
+ * Length of the longest common subsequence, exact: equal ends are cut off, the rest is done 32 positions at a time
+ * (Hyyro 2004, the bit-parallel recurrence V' = (V + (V & M)) | (V & ~M), zeroes of V count the matches).
+ */
+export function lcsLength(a: Float64Array, b: Float64Array): number {
+  let start = 0;
+  while (start < a.length && start < b.length && a[start] === b[start]) start++;
+  let endA = a.length;
+  let endB = b.length;
+  while (endA > start && endB > start && a[endA - 1] === b[endB - 1]) {
+    endA--;
+    endB--;
+  }
+  const same = start + (a.length - endA);
+  const n = endA - start;
+  if (n === 0 || endB === start) return same;
+  const positions = new Map<number, number[]>();
+  for (let i = start; i < endA; i++) {
+    const list = positions.get(a[i]);
+    if (list === undefined) positions.set(a[i], [i - start]);
+    else list.push(i - start);
+  }
+  const nrWords = Math.ceil(n / 32);
+  const v = new Uint32Array(nrWords).fill(0xffffffff);
+  const mask = new Uint32Array(nrWords);
+  for (let j = start; j < endB; j++) {
+    const list = positions.get(b[j]);
+    if (list === undefined) continue;
+    for (const position of list) mask[position >>> 5] |= 1 << (position & 31);
+    let carry = 0;
+    for (let w = 0; w < nrWords; w++) {
+      const vw = v[w];
+      const m = mask[w];
+      const matched = (vw & m) >>> 0;
+      const sum = vw + matched + carry;
+      carry = sum > 0xffffffff ? 1 : 0;
+      v[w] = (sum >>> 0) | (vw & ~m);
+    }
+    for (const position of list) mask[position >>> 5] = 0;
+  }
+  let zeroes = 0;
+  for (let i = 0; i < n; i++) if ((v[i >>> 5] & (1 << (i & 31))) === 0) zeroes++;
+  return same + zeroes;
+}

@@ -1,0 +1,446 @@
+/**
+ * From events back to calls. The kernel reports one iommu:map per physically contiguous run, so a map_sg shows as several,
+ * and up to v6.11 nothing says where a call begins, where it ends, or in which domain. This is the first pass: it decides
+ * for each map event whether it begins and whether it ends a call, and for each unmap event which call it ends.
+ *
+ * Rules, strongest first:
+ * 1. dma:* events (v6.12 and later): the event after the maps names device and extent. Exact.
+ * 2. A call is unmapped by one unmap of exactly its extent. The newest chain that fills the extent exactly is the call.
+ *    A chain is made of consecutive events of one context, ascending without gap, never physically contiguous (the core
+ *    would have merged them). `ambiguous` counts calls for which another chain, cut elsewhere, would have fitted too.
+ * 3. What the trace never unmaps: a chain is cut so that each call starts aligned to its size rounded up to a power of two,
+ *    as the allocator aligns it. All such calls of more than one event, and their neighbours, count as `ambiguous`.
+ * 4. A one-to-one mapping followed, in its context, by attach_device_to_domain is a direct mapping (IOMMU_RESV_DIRECT):
+ *    made before the domain is attached to anything, so nothing is there to be flushed.
+ */
+import { alignDown, alignUp, log2Ceil, PAGE_SIZE } from '../base/index.ts';
+import type { Names, TraceEvent, TraceSink } from '../trace/index.ts';
+import { EventKind, IrqContext } from '../trace/index.ts';
+import { Contexts } from './contexts.ts';
+import { LiveMaps } from './live-maps.ts';
+import type { SpillStore } from './record-log.ts';
+import { RecordLog } from './record-log.ts';
+import { Topology } from './topology.ts';
+
+/** Kinds of stored events; the first double of their record. */
+export const StoredKind = { map: 1, unmap: 2, attach: 3, detach: 4, mark: 5 } as const;
+/** Doubles per stored event: kind, cpu, start, bytes, paddr (map) or name number (others), time, line. */
+export const STORED_DOUBLES = 7;
+
+/** Bits of a decision: a map event begins a call, ends one; the rest is the slot of the call. */
+export const DECISION_BEGINS = 1;
+export const DECISION_ENDS = 2;
+export const DECISION_DIRECT = 4;
+export const DECISION_SHIFT = 3;
+/** Of an event after which its context shows nothing more. */
+export const NEVER: number = 2 ** 31 - 1;
+/** Decision of an unmap event that ends no call of this trace. */
+export const NO_CALL: number = -1;
+
+/** What the first pass counted. */
+export interface GroupingCounts {
+  map: number;
+  unmap: number;
+  dma: number;
+  lost: number;
+  /** Calls whose extent a dma:* event told. */
+  told: number;
+  /** Calls found by rule 2 or 3. */
+  inferred: number;
+  ambiguous: number;
+  unmapWithoutMap: number;
+}
+
+interface ContextState {
+  /** The live record that a next map event may continue, or -1; its event, since records are reused once released. */
+  last: number;
+  lastEvent: number;
+  /** The stored event whose flush may still be under way, or -1. */
+  open: number;
+  /** An unmap that waits for its dma_unmap_* event: its event number, -1 for none. */
+  unmapEvent: number;
+  unmapStart: number;
+  unmapEnd: number;
+  /** Domain named by a dma_unmap_sg or dma_free in front of its unmap, -1 for none. */
+  hint: number;
+}
+
+export class Grouper implements TraceSink {
+  readonly topology: Topology = new Topology();
+  readonly log: RecordLog;
+  readonly marks: string[] = [];
+  readonly counts: GroupingCounts = {
+    map: 0,
+    unmap: 0,
+    dma: 0,
+    lost: 0,
+    told: 0,
+    inferred: 0,
+    ambiguous: 0,
+    unmapWithoutMap: 0,
+  };
+  /** Per stored event: DECISION_* bits and the slot of the call; for unmaps the slot alone, or NO_CALL. */
+  decisions: Int32Array = new Int32Array(4096);
+  /** Per stored event: the domain's number, -1 unknown. */
+  domains: Int16Array = new Int16Array(4096);
+  /**
+   * Per stored event: number of the first event before which its flush was certainly done, because the same context went on.
+   * Until then flushes of other CPUs may overtake it: which did, the trace does not tell.
+   */
+  latest: Int32Array = new Int32Array(4096);
+  /** Malformed lines, told by the reader: first few kept for the report. */
+  readonly skips: { line: number; what: string; excerpt: string }[] = [];
+  nrSkipped = 0;
+
+  readonly #names: Names;
+  readonly #contexts = new Contexts();
+  readonly #states: ContextState[] = [];
+  readonly #openByCpu: number[][] = [];
+  readonly #live = new LiveMaps();
+  #nrEvents = 0;
+  #hasDma = false;
+
+  constructor(names: Names, spill: SpillStore | null = null) {
+    this.#names = names;
+    this.log = new RecordLog(spill);
+  }
+
+  /** Events stored so far. */
+  get nrStored(): number {
+    return this.#nrEvents;
+  }
+
+  skipped(line: number, what: string, excerpt: string): void {
+    this.nrSkipped += 1;
+    if (this.skips.length < 10) this.skips.push({ line, what, excerpt });
+  }
+
+  #store(kind: number, event: TraceEvent, start: number, nrBytes: number, extra: number): number {
+    const number = this.#nrEvents++;
+    if (number === this.decisions.length) this.#grow();
+    const { log } = this;
+    log.push(kind);
+    log.push(event.cpu);
+    log.push(start);
+    log.push(nrBytes);
+    log.push(extra);
+    log.push(event.timeNs);
+    log.push(event.line);
+    this.decisions[number] = NO_CALL;
+    this.domains[number] = -1;
+    this.latest[number] = NEVER;
+    const open = this.#openOf(event);
+    if (event.irqContext === IrqContext.task) this.#state(event).open = number;
+    else open[event.irqContext] = number;
+    return number;
+  }
+
+  #grow(): void {
+    const decisions = new Int32Array(this.decisions.length * 2);
+    decisions.set(this.decisions);
+    this.decisions = decisions;
+    const domains = new Int16Array(decisions.length);
+    domains.set(this.domains);
+    this.domains = domains;
+    const latest = new Int32Array(decisions.length);
+    latest.set(this.latest);
+    this.latest = latest;
+  }
+
+  /** The open events of a CPU by interrupt depth. */
+  #openOf(event: TraceEvent): number[] {
+    let open = this.#openByCpu[event.cpu];
+    if (open === undefined) {
+      open = [-1, -1, -1, -1];
+      this.#openByCpu[event.cpu] = open;
+    }
+    return open;
+  }
+
+  /** A context that shows a new event has ended its last call; so have the interrupts above it on its CPU. */
+  #close(event: TraceEvent): void {
+    const open = this.#openOf(event);
+    for (let depth = Math.max(event.irqContext, IrqContext.softirq); depth < open.length; depth++) {
+      const ended = open[depth] ?? -1;
+      if (ended < 0) continue;
+      this.latest[ended] = this.#nrEvents;
+      open[depth] = -1;
+    }
+    if (event.irqContext !== IrqContext.task) return;
+    const state = this.#state(event);
+    if (state.open >= 0) this.latest[state.open] = this.#nrEvents;
+    state.open = -1;
+  }
+
+  #state(event: TraceEvent): ContextState {
+    const id = this.#contexts.idOf(event.pid, event.cpu, event.irqContext);
+    let state = this.#states[id];
+    if (state === undefined) {
+      state = { last: -1, lastEvent: -1, open: -1, unmapEvent: -1, unmapStart: 0, unmapEnd: 0, hint: -1 };
+      this.#states[id] = state;
+    }
+    return state;
+  }
+
+  event(event: TraceEvent): void {
+    // Answers must not sharpen a prediction, not even by their place in the file.
+    if (event.kind === EventKind.qiSubmit || event.kind === EventKind.cacheTag) return;
+    this.#close(event);
+    switch (event.kind) {
+      case EventKind.map:
+        this.#map(event);
+        return;
+      case EventKind.unmap:
+        this.#unmap(event);
+        return;
+      case EventKind.dmaMap:
+      case EventKind.dmaAlloc:
+        this.#dma(event);
+        this.#claim(event, alignDown(event.iova, PAGE_SIZE), alignUp(event.iova + event.nrBytes, PAGE_SIZE));
+        return;
+      case EventKind.dmaMapSg: {
+        this.#dma(event);
+        if (event.listLength === 0) return;
+        const last = (event.listLength - 1) * 2;
+        const end = event.listTruncated ? -1 : alignUp((event.list[last] ?? 0) + (event.list[last + 1] ?? 0), PAGE_SIZE);
+        this.#claim(event, alignDown(event.list[0] ?? 0, PAGE_SIZE), end);
+        return;
+      }
+      case EventKind.dmaUnmap:
+      case EventKind.dmaFree:
+      case EventKind.dmaUnmapSg:
+        this.#dma(event);
+        this.#dmaUnmap(event);
+        return;
+      case EventKind.dmaMapSgError:
+      case EventKind.dmaSync:
+        this.#dma(event);
+        return;
+      case EventKind.attach:
+        this.#attach(event);
+        return;
+      case EventKind.detach: {
+        const name = this.#names.nameOf(event.device);
+        const number = this.#store(StoredKind.detach, event, this.topology.device(name).sid, 0, event.device);
+        this.domains[number] = this.topology.domainOf(name).number;
+        return;
+      }
+      case EventKind.addDevice:
+        this.topology.addToGroup(this.#names.nameOf(event.device), event.extra);
+        return;
+      case EventKind.mark:
+        this.marks.push(event.text);
+        this.#store(StoredKind.mark, event, this.marks.length - 1, 0, 0);
+        return;
+      case EventKind.lost:
+        this.counts.lost += Math.max(event.extra, 1);
+        return;
+      case EventKind.removeDevice:
+      case EventKind.fault:
+      case EventKind.other:
+        return;
+      default:
+        event.kind satisfies never;
+    }
+  }
+
+  #dma(_event: TraceEvent): void {
+    this.counts.dma += 1;
+    this.#hasDma = true;
+  }
+
+  #map(event: TraceEvent): void {
+    this.counts.map += 1;
+    const state = this.#state(event);
+    if (state.unmapEvent >= 0) this.#settle(state, -1);
+    state.hint = -1;
+    const live = this.#live;
+    const number = this.#store(StoredKind.map, event, event.iova, event.nrBytes, event.paddr);
+    const id = live.add(event.iova, event.iova + event.nrBytes, event.paddr, number, event.timeNs);
+    const before = this.#lastOf(state);
+    if (
+      before >= 0 &&
+      live.end[before] === event.iova &&
+      live.paddr[before] + (live.end[before] - live.start[before]) !== event.paddr
+    ) {
+      live.link(before, id);
+    }
+    state.last = id;
+    state.lastEvent = number;
+  }
+
+  /** The record that this context mapped last, if it is still live. */
+  #lastOf(state: ContextState): number {
+    return state.last >= 0 && this.#live.event[state.last] === state.lastEvent ? state.last : -1;
+  }
+
+  /** Makes the records from `first` along the chain to `last` one call. */
+  #decide(first: number, last: number, domain: number): void {
+    const live = this.#live;
+    live.unlinkBefore(first);
+    const after = live.next[last];
+    if (after >= 0) live.unlinkBefore(after);
+    for (let id = first; ; id = live.next[id]) {
+      live.head[id] = first;
+      live.domain[id] = domain;
+      const bits = (id === first ? DECISION_BEGINS : 0) | (id === last ? DECISION_ENDS : 0);
+      const event = live.event[id];
+      this.decisions[event] = (first << DECISION_SHIFT) | bits;
+      this.domains[event] = domain;
+      if (id === last) return;
+    }
+  }
+
+  /** Rule 1: a dma:* event says that this context just mapped [start, end). @param end -1: up to the last map */
+  #claim(event: TraceEvent, start: number, end: number): void {
+    const state = this.#state(event);
+    if (state.unmapEvent >= 0) this.#settle(state, -1);
+    state.hint = -1;
+    const last = this.#lastOf(state);
+    state.last = -1;
+    const live = this.#live;
+    // Devices that bypass the IOMMU make dma events without maps.
+    if (last < 0 || (end >= 0 && live.end[last] !== end) || live.head[last] >= 0) return;
+    let first = last;
+    while (live.start[first] > start && live.previous[first] >= 0) first = live.previous[first];
+    if (live.start[first] !== start) return;
+    this.#decide(first, last, this.topology.domainOf(this.#names.nameOf(event.device)).number);
+    this.counts.told += 1;
+  }
+
+  #unmap(event: TraceEvent): void {
+    this.counts.unmap += 1;
+    const state = this.#state(event);
+    if (state.unmapEvent >= 0) this.#settle(state, -1);
+    state.last = -1;
+    state.unmapStart = event.iova;
+    state.unmapEnd = event.iova + event.nrBytes;
+    state.unmapEvent = this.#store(StoredKind.unmap, event, event.iova, event.nrBytes, 0);
+    // With dma events around, the next one of this context may name the device; without them nothing more will come.
+    if (!this.#hasDma || state.hint >= 0) this.#settle(state, state.hint);
+    state.hint = -1;
+  }
+
+  #dmaUnmap(event: TraceEvent): void {
+    const state = this.#state(event);
+    state.last = -1;
+    const domain = this.topology.domainOf(this.#names.nameOf(event.device)).number;
+    if (state.unmapEvent >= 0) {
+      const ofThis =
+        event.kind !== EventKind.dmaUnmapSg && alignDown(event.iova, PAGE_SIZE) === state.unmapStart;
+      this.#settle(state, ofThis ? domain : -1);
+      if (ofThis) return;
+    }
+    state.hint = domain;
+  }
+
+  /** Finds the call that the context's pending unmap ends. @param domain -1 when nobody told */
+  #settle(state: ContextState, domain: number): void {
+    const event = state.unmapEvent;
+    state.unmapEvent = -1;
+    const live = this.#live;
+    const start = state.unmapStart;
+    let found = -1;
+    let foundLast = -1;
+    let others = 0;
+    for (let last = live.newestEndingAt(state.unmapEnd); last >= 0; last = live.olderEndingAt(last)) {
+      if (live.event[last] > event) continue;
+      if (domain >= 0 && live.domain[last] >= 0 && live.domain[last] !== domain) continue;
+      const first = this.#chainStart(last, start);
+      if (first < 0) continue;
+      if (found < 0) {
+        found = first;
+        foundLast = last;
+        // A told domain leaves no doubt; otherwise see whether another chain would be cut elsewhere.
+        if (domain >= 0 && live.domain[last] === domain) break;
+      } else if (!this.#sameCut(first, last, found, foundLast)) {
+        others += 1;
+      }
+    }
+    if (found < 0) {
+      this.domains[event] = domain;
+      this.counts.unmapWithoutMap += 1;
+      return;
+    }
+    if (live.head[found] < 0) {
+      this.#decide(found, foundLast, domain);
+      this.counts.inferred += 1;
+      if (others > 0) this.counts.ambiguous += 1;
+    }
+    this.decisions[event] = found;
+    this.domains[event] = live.domain[found];
+    for (let id = foundLast; ; ) {
+      const before = live.previous[id];
+      live.release(id);
+      if (id === found) break;
+      id = before;
+    }
+  }
+
+  /** First record of the chain that ends at `last` and starts at an address, or -1. Never crosses a decided call. */
+  #chainStart(last: number, start: number): number {
+    const live = this.#live;
+    const decided = live.head[last];
+    if (decided >= 0) {
+      // Only the last record of a decided call ends the call.
+      return live.next[last] < 0 && live.start[decided] === start ? decided : -1;
+    }
+    let id = last;
+    while (id >= 0 && live.start[id] > start) id = live.previous[id];
+    return id >= 0 && live.start[id] === start ? id : -1;
+  }
+
+  /** Whether two chains of the same extent would lead to the same flushes: both stand alone, or both have as many events. */
+  #sameCut(firstA: number, lastA: number, firstB: number, lastB: number): boolean {
+    const live = this.#live;
+    const joined = (first: number, last: number): boolean => live.previous[first] >= 0 || live.next[last] >= 0;
+    const single = (first: number, last: number): boolean => first === last;
+    return single(firstA, lastA) === single(firstB, lastB) && joined(firstA, lastA) === joined(firstB, lastB);
+  }
+
+  /** Rule 4, and the attachment itself. */
+  #attach(event: TraceEvent): void {
+    const name = this.#names.nameOf(event.device);
+    const domain = this.topology.domainOf(name).number;
+    const state = this.#state(event);
+    if (state.unmapEvent >= 0) this.#settle(state, -1);
+    const live = this.#live;
+    const last = this.#lastOf(state);
+    if (last >= 0 && live.head[last] < 0 && live.start[last] === live.paddr[last]) {
+      this.#decide(last, last, domain);
+      this.decisions[live.event[last]] |= DECISION_DIRECT;
+      this.counts.inferred += 1;
+    }
+    state.last = -1;
+    const number = this.#store(StoredKind.attach, event, this.topology.device(name).sid, 0, event.device);
+    this.domains[number] = domain;
+  }
+
+  /** Ends the first pass: settles what waits, and cuts what was never unmapped (rule 3). */
+  finish(): void {
+    for (const state of this.#states) if (state !== undefined && state.unmapEvent >= 0) this.#settle(state, -1);
+    const live = this.#live;
+    live.forEachByEvent((id) => {
+      if (live.head[id] >= 0 || live.previous[id] >= 0) return;
+      this.#cutChain(id);
+    });
+  }
+
+  #cutChain(begin: number): void {
+    const live = this.#live;
+    let first = begin;
+    while (first >= 0) {
+      // The longest call from here that the allocator could have aligned so.
+      let last = first;
+      for (let id = first; id >= 0; id = live.next[id]) {
+        const nrPages = (live.end[id] - live.start[first]) / PAGE_SIZE;
+        if (live.start[first] % (PAGE_SIZE * 2 ** log2Ceil(nrPages)) === 0) last = id;
+      }
+      const after = live.next[last];
+      this.counts.inferred += 1;
+      if (last !== first || after >= 0 || first !== begin) this.counts.ambiguous += 1;
+      this.#decide(first, last, -1);
+      first = after;
+    }
+  }
+}

@@ -1,0 +1,14 @@
+export type { Comparison, PageCommand, PredictedSide } from './compare.ts';
+export { Observed, compareRun, lcsLength, linearize } from './compare.ts';
+export type { GroupingCounts } from './group.ts';
+export { Grouper } from './group.ts';
+export { Histogram } from './histogram.ts';
+export type { Plan } from './plan.ts';
+export { CallKind, planCalls } from './plan.ts';
+export type { MarkCounts, RunOptions, RunResult } from './player.ts';
+export { Player } from './player.ts';
+export type { CommandCounts } from './recorder.ts';
+export { PageLog } from './recorder.ts';
+export type { SpillStore } from './record-log.ts';
+export { BLOCK_DOUBLES, RecordLog } from './record-log.ts';
+export type { TraceDomain } from './topology.ts';

@@ -1,0 +1,60 @@
+/** A set of page numbers as sparse bitmaps: which pages of a domain are mapped. Ranges cost a few word operations. */
+import { PAGE_SIZE } from '../base/index.ts';
+
+/** Pages per region: 32768, 128 MiB of addresses, 4 KiB of bitmap. */
+const REGION_SHIFT = 15;
+const REGION_PAGES = 1 << REGION_SHIFT;
+
+export class PageSet {
+  readonly #regions = new Map<number, Int32Array>();
+  #lastNumber = -1;
+  #last: Int32Array = new Int32Array(REGION_PAGES / 32);
+
+  #region(number: number): Int32Array {
+    if (number === this.#lastNumber) return this.#last;
+    let region = this.#regions.get(number);
+    if (region === undefined) {
+      region = new Int32Array(REGION_PAGES / 32);
+      this.#regions.set(number, region);
+    }
+    this.#lastNumber = number;
+    this.#last = region;
+    return region;
+  }
+
+  /** Adds the pages of [start, end), byte addresses. */
+  add(start: number, end: number): void {
+    this.#each(start, end, ADD);
+  }
+
+  /** Removes the pages of [start, end). */
+  remove(start: number, end: number): void {
+    this.#each(start, end, REMOVE);
+  }
+
+  /** True when some page of [start, end) is in the set. */
+  intersects(start: number, end: number): boolean {
+    return this.#each(start, end, TEST);
+  }
+
+  #each(start: number, end: number, operation: number): boolean {
+    let page = Math.floor(start / PAGE_SIZE);
+    const endPage = Math.ceil(end / PAGE_SIZE);
+    while (page < endPage) {
+      const region = this.#region(Math.floor(page / REGION_PAGES));
+      const within = page & (REGION_PAGES - 1);
+      const nrBits = Math.min(endPage - page, 32 - (within & 31));
+      const mask = (nrBits === 32 ? -1 : (1 << nrBits) - 1) << (within & 31);
+      const word = within >>> 5;
+      if (operation === ADD) region[word] |= mask;
+      else if (operation === REMOVE) region[word] &= ~mask;
+      else if ((region[word] & mask) !== 0) return true;
+      page += nrBits;
+    }
+    return false;
+  }
+}
+
+const ADD = 0;
+const REMOVE = 1;
+const TEST = 2;

@@ -1,0 +1,250 @@
+/**
+ * The second pass: events with their decisions become a log of calls in the order in which their flushes are due, each with
+ * its domain. Calls whose domain the trace does not tell go to the lowest one in which their pages are free: that need not
+ * be the right device, but no two live mappings ever collide.
+ */
+import type { GroupingCounts, Grouper } from './group.ts';
+import { DECISION_BEGINS, DECISION_DIRECT, DECISION_ENDS, DECISION_SHIFT, NO_CALL, StoredKind } from './group.ts';
+import { PageSet } from './page-set.ts';
+import type { SpillStore } from './record-log.ts';
+import { RecordLog } from './record-log.ts';
+import type { Topology, TraceDomain } from './topology.ts';
+
+/**
+ * Kinds of call records. Doubles of a record: kind, domain, cpu, start, bytes, timeNs, line, event and latest (the window of its
+ * flush, see Grouper.latest), number of chunks, then that many pairs (paddr, bytes).
+ */
+export const CallKind = {
+  map: 1,
+  unmap: 2,
+  /** start = requester id. */
+  attach: 3,
+  /** start = requester id. */
+  detach: 4,
+  /** start = number of the mark. */
+  mark: 5,
+  /** A mapping made before the trace began: the player makes it without counting. */
+  adopt: 6,
+  /** A mapping whose unmap the trace misses: the player removes it without counting. */
+  forget: 7,
+  /** A map into a domain that is not attached yet. */
+  direct: 8,
+} as const;
+
+export interface Plan {
+  readonly calls: RecordLog;
+  readonly domains: readonly TraceDomain[];
+  readonly marks: readonly string[];
+  readonly counts: GroupingCounts;
+  readonly mapCalls: number;
+  /** Map calls that found their pages mapped in the same domain already; the old mapping is dropped first. */
+  readonly overlapping: number;
+  /** Domains that the trace does not name but its mappings need. */
+  readonly inferredDomains: number;
+  /** Which rule told the calls: `dma-events`, `inferred`, or both. */
+  readonly rule: string;
+}
+
+/** More colliding address spaces than this are noise: the rest counts as overlapping. */
+const MAX_INFERRED = 64;
+
+interface OpenCall {
+  readonly start: number;
+  nrBytes: number;
+  readonly chunks: number[];
+}
+
+/** Builds the plan of a finished first pass. */
+export function planCalls(grouper: Grouper, spill: SpillStore | null = null): Plan {
+  return new Planner(grouper, spill).run();
+}
+
+class Planner {
+  readonly #grouper: Grouper;
+  readonly #topology: Topology;
+  readonly #calls: RecordLog;
+  readonly #mapped: PageSet[] = [];
+  /** Domain of the live call in each slot. */
+  #domainOfSlot: Int16Array = new Int16Array(1024);
+  readonly #open = new Map<number, OpenCall>();
+  /** Domains that may take calls nobody named, in order of preference. */
+  readonly #candidates: number[];
+  #nrInferred = 0;
+  /** Number of the event at hand and the end of its window. */
+  #event = 0;
+  #latest = 0;
+  #mapCalls = 0;
+  #overlapping = 0;
+
+  constructor(grouper: Grouper, spill: SpillStore | null) {
+    this.#grouper = grouper;
+    this.#topology = grouper.topology;
+    this.#calls = new RecordLog(spill);
+    this.#candidates = this.#topology.domains.map((domain) => domain.number);
+  }
+
+  run(): Plan {
+    const { decisions, domains, latest, log, nrStored, counts, marks } = this.#grouper;
+    const reader = log.reader();
+    for (let event = 0; event < nrStored; event++) {
+      const kind = reader.next();
+      const cpu = reader.next();
+      const start = reader.next();
+      const nrBytes = reader.next();
+      const extra = reader.next();
+      const timeNs = reader.next();
+      const line = reader.next();
+      const decision = decisions[event];
+      const domain = domains[event];
+      this.#event = event;
+      this.#latest = latest[event];
+      if (kind === StoredKind.map) this.#map(decision, domain, cpu, start, nrBytes, extra, timeNs, line);
+      else if (kind === StoredKind.unmap) this.#unmap(decision, domain, cpu, start, nrBytes, timeNs, line);
+      else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, cpu, start, 0, timeNs, line, 0);
+      else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, cpu, start, 0, timeNs, line, 0);
+      else this.#record(CallKind.detach, domain, cpu, start, 0, timeNs, line, 0);
+    }
+    const rule = counts.told === 0 ? 'inferred' : counts.inferred === 0 ? 'dma-events' : 'dma-events, rest inferred';
+    return {
+      calls: this.#calls,
+      domains: this.#topology.domains,
+      marks,
+      counts,
+      mapCalls: this.#mapCalls,
+      overlapping: this.#overlapping,
+      inferredDomains: this.#nrInferred,
+      rule,
+    };
+  }
+
+  #record(
+    kind: number,
+    domain: number,
+    cpu: number,
+    start: number,
+    nrBytes: number,
+    timeNs: number,
+    line: number,
+    nrChunks: number,
+  ): void {
+    const calls = this.#calls;
+    calls.push(kind);
+    calls.push(domain);
+    calls.push(cpu);
+    calls.push(start);
+    calls.push(nrBytes);
+    calls.push(timeNs);
+    calls.push(line);
+    calls.push(this.#event);
+    calls.push(this.#latest);
+    calls.push(nrChunks);
+  }
+
+  #pagesOf(domain: number): PageSet {
+    let pages = this.#mapped[domain];
+    if (pages === undefined) {
+      pages = new PageSet();
+      this.#mapped[domain] = pages;
+    }
+    return pages;
+  }
+
+  /** The first domain in which a range is free; a new one when it is free nowhere. */
+  #freeDomain(start: number, end: number): number {
+    for (const candidate of this.#candidates) {
+      if (!this.#pagesOf(candidate).intersects(start, end)) return candidate;
+    }
+    if (this.#nrInferred === MAX_INFERRED) return this.#candidates[0] ?? 0;
+    const added = this.#topology.addInferred().number;
+    this.#nrInferred += 1;
+    this.#candidates.push(added);
+    return added;
+  }
+
+  #map(
+    decision: number,
+    told: number,
+    cpu: number,
+    start: number,
+    nrBytes: number,
+    paddr: number,
+    timeNs: number,
+    line: number,
+  ): void {
+    const slot = decision >> DECISION_SHIFT;
+    const whole = DECISION_BEGINS | DECISION_ENDS;
+    if ((decision & whole) === whole) {
+      this.#beginCall(decision, slot, told, cpu, start, nrBytes, timeNs, line, 1);
+      this.#calls.push(paddr);
+      this.#calls.push(nrBytes);
+      return;
+    }
+    let open = this.#open.get(slot);
+    if (open === undefined || (decision & DECISION_BEGINS) !== 0) {
+      open = { start, nrBytes: 0, chunks: [] };
+      this.#open.set(slot, open);
+    }
+    open.nrBytes += nrBytes;
+    open.chunks.push(paddr, nrBytes);
+    if ((decision & DECISION_ENDS) === 0) return;
+    this.#open.delete(slot);
+    const nrChunks = open.chunks.length / 2;
+    this.#beginCall(decision, slot, told, cpu, open.start, open.nrBytes, timeNs, line, nrChunks);
+    for (const value of open.chunks) this.#calls.push(value);
+  }
+
+  #beginCall(
+    decision: number,
+    slot: number,
+    told: number,
+    cpu: number,
+    start: number,
+    nrBytes: number,
+    timeNs: number,
+    line: number,
+    nrChunks: number,
+  ): void {
+    const end = start + nrBytes;
+    const domain = told >= 0 ? told : this.#freeDomain(start, end);
+    const pages = this.#pagesOf(domain);
+    if (pages.intersects(start, end)) {
+      this.#overlapping += 1;
+      this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, line, 0);
+    }
+    pages.add(start, end);
+    if (slot >= this.#domainOfSlot.length) {
+      const larger = new Int16Array(Math.max(slot + 1, this.#domainOfSlot.length * 2));
+      larger.set(this.#domainOfSlot);
+      this.#domainOfSlot = larger;
+    }
+    this.#domainOfSlot[slot] = domain;
+    this.#mapCalls += 1;
+    const kind = (decision & DECISION_DIRECT) === 0 ? CallKind.map : CallKind.direct;
+    this.#record(kind, domain, cpu, start, nrBytes, timeNs, line, nrChunks);
+  }
+
+  #unmap(
+    decision: number,
+    told: number,
+    cpu: number,
+    start: number,
+    nrBytes: number,
+    timeNs: number,
+    line: number,
+  ): void {
+    const end = start + nrBytes;
+    let domain: number;
+    if (decision === NO_CALL) {
+      // Mapped before the trace began, or its map event was lost.
+      domain = told >= 0 ? told : this.#freeDomain(start, end);
+      if (this.#pagesOf(domain).intersects(start, end)) {
+        this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, line, 0);
+      }
+      this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, line, 0);
+    } else {
+      domain = this.#domainOfSlot[decision];
+    }
+    this.#pagesOf(domain).remove(start, end);
+    this.#record(CallKind.unmap, domain, cpu, start, nrBytes, timeNs, line, 0);
+  }
+}

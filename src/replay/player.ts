@@ -1,0 +1,365 @@
+/**
+ * One run: the calls of a plan on one machine under one flush policy.
+ *
+ * A device is played too. For each page of each call it makes one access before the map (as a prefetching device might; the
+ * page is not mapped, and hardware that caches "not present" now does), one after the map (must reach the new page), and one
+ * after the unmap (must reach nothing). What hits a cache that should have been flushed counts as a violation.
+ */
+import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
+import { DmaCookie, IovaAllocator } from '../dma/index.ts';
+import type { VtdConfig } from '../hw/index.ts';
+import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
+import type { Device, IommuDomain } from '../iommu/index.ts';
+import { IntelMachine } from '../machine/index.ts';
+import { Histogram } from './histogram.ts';
+import { PageSet } from './page-set.ts';
+import type { Plan } from './plan.ts';
+import { CallKind } from './plan.ts';
+import type { CommandCounts, PageLog } from './recorder.ts';
+import { CommandRecorder, noCommands } from './recorder.ts';
+import type { RecordReader } from './record-log.ts';
+
+export interface RunOptions {
+  readonly preset: string;
+  readonly mapFlush: MapFlush;
+  readonly unmapFlush: UnmapFlush;
+  readonly cachingMode: boolean;
+  /** Keeps the sequence of page-selective invalidations, for a comparison. */
+  readonly keepPages?: boolean;
+  /** More about the hardware; `cachingMode` wins over its own. */
+  readonly hardware?: VtdConfig;
+}
+
+/** State of the command counters where the trace has a mark. */
+export interface MarkCounts {
+  readonly name: string;
+  readonly commands: CommandCounts;
+  readonly nrPages: number;
+}
+
+export interface RunResult {
+  readonly preset: string;
+  readonly mapFlush: MapFlush;
+  readonly unmapFlush: UnmapFlush;
+  readonly commands: CommandCounts;
+  readonly doorbells: number;
+  /** Invalidation commands (waits not counted) made by map calls, per map call. */
+  readonly perMapCall: number;
+  /** Invalidation commands made by unmaps and flush rounds, per unmap. */
+  readonly perUnmap: number;
+  /** How long unmapped ranges stayed reachable, in milliseconds of the trace's clock; strict waits, so 0. */
+  readonly staleWindowMs: { readonly p50: number; readonly p99: number; readonly max: number };
+  /** Accesses that hit what should have been flushed. */
+  readonly violations: { readonly notPresent: number; readonly stale: number };
+  /** Map calls given another IOVA, because a strict recording reused one that still waits in the flush queue. */
+  readonly renamed: number;
+  /** Calls that the stack refused, which a consistent trace does not have. */
+  readonly failed: number;
+}
+
+/** Where renamed ranges go, in pages: above everything that 32-bit DMA addresses reach, within a 39-bit table. */
+const RENAME_FIRST_PAGE = 2 ** 21;
+const RENAME_LAST_PAGE = 2 ** 26;
+const READ = 1;
+/** HZ = 250, what distributions build (and what the recorded kernels have). */
+const TICK_MS = 4;
+
+class DomainState {
+  readonly domain: IommuDomain;
+  readonly devices: readonly Device[];
+  readonly cookie: DmaCookie;
+  /** Requester that accesses memory; the first device attached. */
+  sid = -1;
+  /** Pages that wait in the flush queue. */
+  readonly queued: PageSet = new PageSet();
+  /** Actual first byte of renamed ranges by recorded first byte. */
+  readonly renamed = new Map<number, number>();
+  readonly spare: IovaAllocator = new IovaAllocator(RENAME_FIRST_PAGE);
+
+  constructor(domain: IommuDomain, devices: readonly Device[], cookie: DmaCookie) {
+    this.domain = domain;
+    this.devices = devices;
+    this.cookie = cookie;
+  }
+}
+
+export class Player {
+  readonly machine: IntelMachine;
+  readonly #options: RunOptions;
+  readonly #plan: Plan;
+  readonly #reader: RecordReader;
+  readonly #recorder: CommandRecorder;
+  readonly #domains: (DomainState | undefined)[] = [];
+  readonly #windows = new Histogram();
+  readonly #marks: MarkCounts[] = [];
+  readonly #lazy: boolean;
+  #chunks: Float64Array = new Float64Array(1024);
+  #nextDeadlineNs = Infinity;
+  #nrDone = 0;
+  #mapCalls = 0;
+  #unmaps = 0;
+  #mapCommands = 0;
+  #unmapCommands = 0;
+  #notPresent = 0;
+  #stale = 0;
+  #renamed = 0;
+  #failed = 0;
+
+  constructor(plan: Plan, options: RunOptions) {
+    this.#plan = plan;
+    this.#options = options;
+    this.#lazy = options.unmapFlush === 'lazy';
+    this.#recorder = new CommandRecorder(options.keepPages ?? false);
+    this.machine = new IntelMachine({
+      preset: options.preset,
+      mapFlush: options.mapFlush,
+      hardware: { ...options.hardware, cachingMode: options.cachingMode },
+      listener: this.#recorder,
+    });
+    this.#reader = plan.calls.reader();
+  }
+
+  /** Calls played so far. */
+  get nrDone(): number {
+    return this.#nrDone;
+  }
+
+  /** Plays up to `nrCalls` more calls. @returns false when the trace is at its end */
+  step(nrCalls: number): boolean {
+    const reader = this.#reader;
+    for (let i = 0; i < nrCalls; i++) {
+      if (reader.atEnd) return false;
+      const kind = reader.next();
+      const domain = reader.next();
+      const cpu = reader.next();
+      const start = reader.next();
+      const nrBytes = reader.next();
+      const timeNs = reader.next();
+      reader.next(); // the line: for people, not for the run
+      this.#recorder.event = reader.next();
+      this.#recorder.latest = reader.next();
+      const nrChunks = reader.next();
+      this.#advance(timeNs);
+      this.#nrDone += 1;
+      if (kind === CallKind.map || kind === CallKind.direct) {
+        this.#readChunks(nrChunks);
+        this.#map(this.#domain(domain, kind === CallKind.map), start, nrBytes, nrChunks);
+      } else if (kind === CallKind.unmap) {
+        this.#unmap(this.#domain(domain, true), start, nrBytes, cpu);
+      } else {
+        this.#rare(kind, domain, start, nrBytes);
+      }
+    }
+    return !reader.atEnd;
+  }
+
+  #rare(kind: number, domain: number, start: number, nrBytes: number): void {
+    if (kind === CallKind.attach) this.#attach(this.#domain(domain, false), start);
+    else if (kind === CallKind.detach) this.#detach(this.#domain(domain, false), start);
+    else if (kind === CallKind.mark) {
+      this.#marks.push({
+        name: this.#plan.marks[start] ?? '',
+        commands: { ...this.#recorder.counts },
+        nrPages: this.#recorder.pages?.length ?? 0,
+      });
+    } else {
+      // What the trace does not show is done without counting: a mapping from before its begin, an unmap it lost.
+      const state = this.#domain(domain, true);
+      this.#recorder.counting = false;
+      if (kind === CallKind.adopt) {
+        this.#chunks[0] = start;
+        this.#chunks[1] = nrBytes;
+        state.cookie.mapAt(start, this.#chunks, 1, IOMMU_READ | IOMMU_WRITE);
+      } else {
+        this.#forget(state, start, nrBytes);
+      }
+      this.#recorder.counting = true;
+    }
+  }
+
+  #forget(state: DomainState, start: number, nrBytes: number): void {
+    for (let done = 0; done < nrBytes; ) {
+      const actual = state.renamed.get(start + done);
+      const removed = this.machine.core.unmap(state.domain, actual ?? start + done, nrBytes - done);
+      if (actual !== undefined) state.renamed.delete(start + done);
+      done += removed === 0 ? 4096 : removed;
+    }
+  }
+
+  #readChunks(nrChunks: number): void {
+    if (this.#chunks.length < 2 * nrChunks) this.#chunks = new Float64Array(4 * nrChunks);
+    const chunks = this.#chunks;
+    for (let i = 0; i < 2 * nrChunks; i++) chunks[i] = this.#reader.next();
+  }
+
+  /** Lets time pass: timers of flush queues fire on the way, in order. */
+  #advance(timeNs: number): void {
+    const { clock } = this.machine;
+    while (this.#nextDeadlineNs <= timeNs) {
+      clock.advanceTo(this.#nextDeadlineNs);
+      const before = this.#invalidations();
+      this.#nextDeadlineNs = Infinity;
+      for (const state of this.#domains) {
+        if (state === undefined) continue;
+        state.cookie.timeout();
+        this.#nextDeadlineNs = Math.min(this.#nextDeadlineNs, state.cookie.deadlineNs);
+      }
+      this.#unmapCommands += this.#invalidations() - before;
+    }
+    clock.advanceTo(timeNs);
+  }
+
+  /** Invalidation commands so far: everything but waits. */
+  #invalidations(): number {
+    const { counts } = this.#recorder;
+    return counts.total - counts.wait;
+  }
+
+  #domain(number: number, attached: boolean): DomainState {
+    let state = this.#domains[number];
+    if (state === undefined) {
+      state = this.#makeDomain(number);
+      this.#domains[number] = state;
+    }
+    if (attached && state.sid < 0) {
+      // The trace begins after the attachment, or the domain is inferred.
+      for (const device of state.devices) this.#attach(state, device.sid);
+    }
+    return state;
+  }
+
+  #makeDomain(number: number): DomainState {
+    const { driver, core, clock, pages } = this.machine;
+    const domain = driver.domainAlloc('paging');
+    if (domain === null) throw new RangeError('the machine has no memory for another domain');
+    const cookie = new DmaCookie(core, domain, clock, {
+      lazy: this.#lazy,
+      flushQueue: { tickMs: TICK_MS },
+      flushAfterMap: this.#options.mapFlush === 'caller',
+      freeTables: (tables) => {
+        for (const pfn of tables) pages.free(pfn);
+      },
+      released: (iova, nrBytes) => this.#released(number, iova, nrBytes),
+      windowClosed: (queuedNs, flushedNs) => this.#windows.add(flushedNs - queuedNs),
+    });
+    return new DomainState(domain, this.#plan.domains[number]?.devices ?? [], cookie);
+  }
+
+  #released(number: number, iova: number, nrBytes: number): void {
+    const state = this.#domains[number] as DomainState;
+    if (iova >= RENAME_FIRST_PAGE * 4096) state.spare.free(iova / 4096);
+    else state.queued.remove(iova, iova + nrBytes);
+  }
+
+  #attach(state: DomainState, sid: number): void {
+    const device = state.devices.find((candidate) => candidate.sid === sid) ?? { name: `sid-${sid}`, sid };
+    const { driver } = this.machine;
+    driver.probeDevice(device);
+    if (driver.attachDev(state.domain, device) !== 0) this.#failed += 1;
+    else if (state.sid < 0) state.sid = sid;
+  }
+
+  #detach(state: DomainState, sid: number): void {
+    const device = state.devices.find((candidate) => candidate.sid === sid);
+    if (device === undefined) return;
+    this.machine.driver.detachDev(state.domain, device);
+    if (state.sid === sid) state.sid = -1;
+  }
+
+  #map(state: DomainState, start: number, nrBytes: number, nrChunks: number): void {
+    this.#mapCalls += 1;
+    let iova = start;
+    if (this.#lazy && state.queued.intersects(start, start + nrBytes)) iova = this.#rename(state, start, nrBytes);
+    const { unit } = this.machine;
+    const { sid } = state;
+    const end = iova + nrBytes;
+    if (sid >= 0) for (let page = iova; page < end; page += 4096) unit.translate(sid, page, READ);
+    const before = this.#invalidations();
+    const result = state.cookie.mapAt(iova, this.#chunks, nrChunks, IOMMU_READ | IOMMU_WRITE);
+    this.#mapCommands += this.#invalidations() - before;
+    this.#recorder.renamedBy = 0;
+    if (result < 0) {
+      this.#failed += 1;
+      return;
+    }
+    if (sid < 0) return;
+    const chunks = this.#chunks;
+    let page = iova;
+    for (let i = 0; i < nrChunks; i++) {
+      let expected = chunks[2 * i];
+      for (const chunkEnd = page + chunks[2 * i + 1]; page < chunkEnd; page += 4096) {
+        const got = unit.translate(sid, page, READ);
+        if (got !== expected) {
+          if (got < 0) this.#notPresent += 1;
+          else this.#stale += 1;
+        }
+        expected += 4096;
+      }
+    }
+  }
+
+  /** Another IOVA for a range that a lazy machine could not have handed out yet. */
+  #rename(state: DomainState, start: number, nrBytes: number): number {
+    const page = state.spare.alloc(nrBytes / 4096, RENAME_LAST_PAGE);
+    if (page < 0) return start;
+    this.#renamed += 1;
+    state.renamed.set(start, page * 4096);
+    this.#recorder.renamedBy = start / 4096 - page;
+    return page * 4096;
+  }
+
+  #unmap(state: DomainState, start: number, nrBytes: number, cpu: number): void {
+    this.#unmaps += 1;
+    let iova = start;
+    if (state.renamed.size > 0) {
+      const actual = state.renamed.get(start);
+      if (actual !== undefined) {
+        iova = actual;
+        state.renamed.delete(start);
+        this.#recorder.renamedBy = (start - iova) / 4096;
+      }
+    }
+    const before = this.#invalidations();
+    // Queued pages are marked before the call: it may flush and release this very range.
+    if (this.#lazy && iova === start) state.queued.add(iova, iova + nrBytes);
+    state.cookie.unmapAt(iova, nrBytes, this.#lazy ? cpu : 0);
+    this.#unmapCommands += this.#invalidations() - before;
+    this.#recorder.renamedBy = 0;
+    if (this.#lazy && state.cookie.deadlineNs < this.#nextDeadlineNs) this.#nextDeadlineNs = state.cookie.deadlineNs;
+    const { sid } = state;
+    if (sid < 0) return;
+    const { unit } = this.machine;
+    for (let page = iova; page < iova + nrBytes; page += 4096) {
+      if (unit.translate(sid, page, READ) >= 0) this.#stale += 1;
+    }
+  }
+
+  /** Page-selective invalidations so far; null unless `keepPages`. */
+  get pages(): PageLog | null {
+    return this.#recorder.pages;
+  }
+
+  /** Counters at each mark of the trace, in order. */
+  get marks(): readonly MarkCounts[] {
+    return this.#marks;
+  }
+
+  /** What the run has shown so far; complete after the last step. */
+  result(): RunResult {
+    const windows = this.#windows;
+    const ms = (ns: number): number => Math.round(ns / 1e3) / 1e3;
+    return {
+      preset: this.#options.preset,
+      mapFlush: this.#options.mapFlush,
+      unmapFlush: this.#options.unmapFlush,
+      commands: { ...noCommands(), ...this.#recorder.counts },
+      doorbells: this.#recorder.doorbells,
+      perMapCall: this.#mapCalls === 0 ? 0 : this.#mapCommands / this.#mapCalls,
+      perUnmap: this.#unmaps === 0 ? 0 : this.#unmapCommands / this.#unmaps,
+      staleWindowMs: { p50: ms(windows.percentile(0.5)), p99: ms(windows.percentile(0.99)), max: ms(windows.max) },
+      violations: { notPresent: this.#notPresent, stale: this.#stale },
+      renamed: this.#renamed,
+      failed: this.#failed,
+    };
+  }
+}

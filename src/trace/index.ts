@@ -1,0 +1,16 @@
+export type { RandomAccess } from './dat-bytes.ts';
+export { MemoryAccess } from './dat-bytes.ts';
+export type { Decompress, Decompressors } from './dat-layout.ts';
+export type { Detection, InputKind } from './detect.ts';
+export { DETECT_BYTES, detect } from './detect.ts';
+export type { TraceSink } from './events.ts';
+export { EventKind, IrqContext, Names, TraceEvent } from './events.ts';
+export type { TextSummary } from './ftrace-text.ts';
+export { FtraceTextReader } from './ftrace-text.ts';
+export type { QemuLogSink, QemuSummary } from './qemu-log.ts';
+export { QemuEvent, QemuKind, QemuLogReader } from './qemu-log.ts';
+export type { Skip } from './skips.ts';
+export type { TraceErrorCode } from './trace-error.ts';
+export { TraceError } from './trace-error.ts';
+export type { DatSummary } from './tracedat.ts';
+export { TraceDatReader } from './tracedat.ts';

@@ -1,0 +1,24 @@
+/** The layers and what each may import (DESIGN.md section 2). hw and the software stack never see each other. */
+export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  spec: ['base'],
+  mem: ['base', 'spec'],
+  hw: ['base', 'spec', 'mem'],
+  pt: ['base', 'spec', 'mem'],
+  iommu: ['base', 'mem', 'pt'],
+  drivers: ['base', 'spec', 'mem', 'pt', 'iommu'],
+  dma: ['base', 'mem', 'pt', 'iommu'],
+  machine: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma'],
+  trace: ['base'],
+  replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
+  report: ['base', 'replay', 'trace'],
+  cli: ['base', 'trace', 'machine', 'drivers', 'replay', 'report'],
+};
+
+export const LAYERS: readonly string[] = Object.keys(MAY_IMPORT);
+
+/** What a layer reaches by following references: tsc accepts an import of all of these. */
+export function reach(layer: string): Set<string> {
+  const direct = MAY_IMPORT[layer];
+  return new Set([...direct, ...direct.flatMap((below) => [...reach(below)])]);
+}

@@ -51,7 +51,7 @@ function reasonToInstall() {
     if (path === '') continue;
     const found = installed[path];
     // Binaries for other platforms are in the lock file and never installed.
-    if (found === undefined && (entry.optional === true || entry.peer === true)) continue;
+    if (found === undefined && entry.optional === true) continue;
     if (found?.version !== entry.version || found.integrity !== entry.integrity) {
       return `${path} is not the version of package-lock.json`;
     }

@@ -7,8 +7,12 @@
  * this allows, the one closest to the observed is compared; `concurrent` says how many commands were moved for it.
  * Everything else, which commands, how many, in which order within and between calls that did not overlap, is predicted.
  */
+import { vtd } from '../spec/index.ts';
 import type { CommandCounts, PageLog } from './recorder.ts';
 import { Doubles, PAGE_KEY_SHIFT, countDescriptor, noCommands, pageKey } from './recorder.ts';
+
+/** Type and granularity of a device-selective context descriptor. */
+const DEVICE_CONTEXT: number = vtd.DESC_CONTEXT | (vtd.GRANULARITY_DEVICE << vtd.DESC_GRANULARITY_SHIFT);
 
 /** What hardware executed, filled from a log by its reader. */
 export class Observed {
@@ -16,15 +20,30 @@ export class Observed {
   readonly lines: Doubles = new Doubles();
   readonly counts: CommandCounts = noCommands();
   readonly marks: { readonly name: string; readonly commands: CommandCounts; readonly nrPages: number }[] = [];
-  /** Context invalidations of single devices: only drivers of caching-mode hardware make them at attachment. */
+  /** Context invalidations of single devices. One domain-selective IOTLB invalidation belongs to each. */
   deviceContexts = 0;
+  /** Those under domain id 0: flushes of cached not-present entries, which only caching-mode hardware needs. */
+  notPresentContexts = 0;
 
   descriptor(w0: number, _w1: number, w2: number, w3: number, line: number): void {
-    if ((w0 & 0x3f) === 0x31) this.deviceContexts += 1;
+    if ((w0 & 0x3f) === DEVICE_CONTEXT) {
+      this.deviceContexts += 1;
+      if (w0 >>> vtd.DESC_DID_SHIFT === 0) this.notPresentContexts += 1;
+    }
     if (countDescriptor(this.counts, w0)) {
       this.keys.push(pageKey(w2, w3));
       this.lines.push(line);
     }
+  }
+
+  /** Whether the recorded hardware has caching mode: its driver flushes not-present context entries at attachment. */
+  get showsCachingMode(): boolean {
+    return this.notPresentContexts > 0;
+  }
+
+  /** Whether unmaps were flushed by domain: more such invalidations than attachments need, and not just a few too wide ranges. */
+  get showsLazyUnmaps(): boolean {
+    return (this.counts.domain - this.deviceContexts) * 100 > this.counts.page;
   }
 
   mark(name: string): void {

@@ -17,6 +17,7 @@ import { alignDown, alignUp, log2Ceil, PAGE_SIZE } from '../base/index.ts';
 import type { Names, TraceEvent, TraceSink } from '../trace/index.ts';
 import { EventKind, IrqContext } from '../trace/index.ts';
 import { Contexts } from './contexts.ts';
+import { Histogram } from './histogram.ts';
 import { LiveMaps } from './live-maps.ts';
 import type { SpillStore } from './record-log.ts';
 import { RecordLog } from './record-log.ts';
@@ -32,6 +33,10 @@ export const DECISION_BEGINS = 1;
 export const DECISION_ENDS = 2;
 export const DECISION_DIRECT = 4;
 export const DECISION_SHIFT = 3;
+/** Share of separate calls that may be closer than what counts as apart: noise of the recording. */
+const SEPARATE_SHARE = 0.05;
+/** Weight of a cut between events that are closer than separate calls, in joints that are too far apart. */
+const TIGHT_CUT = 4;
 /** Of an event after which its context shows nothing more. */
 export const NEVER: number = 2 ** 31 - 1;
 /** Decision of an unmap event that ends no call of this trace. */
@@ -97,6 +102,8 @@ export class Grouper implements TraceSink {
   readonly #states: ContextState[] = [];
   readonly #openByCpu: number[][] = [];
   readonly #live = new LiveMaps();
+  /** Times between consecutive map events of a context that are certainly separate calls. */
+  readonly #separateGaps = new Histogram();
   #nrEvents = 0;
   #hasDma = false;
 
@@ -264,6 +271,9 @@ export class Grouper implements TraceSink {
       live.paddr[before] + (live.end[before] - live.start[before]) !== event.paddr
     ) {
       live.link(before, id);
+    } else if (before >= 0) {
+      // Neighbours in their context that cannot be one call: so close can two calls be on this machine.
+      this.#separateGaps.add(event.timeNs - live.timeNs[before]);
     }
     state.last = id;
     state.lastEvent = number;
@@ -342,19 +352,26 @@ export class Grouper implements TraceSink {
     const start = state.unmapStart;
     let found = -1;
     let foundLast = -1;
+    let best = Infinity;
     let others = 0;
+    const between = this.#separateGaps.percentile(SEPARATE_SHARE);
     for (let last = live.newestEndingAt(state.unmapEnd); last >= 0; last = live.olderEndingAt(last)) {
       if (live.event[last] > event) continue;
       if (domain >= 0 && live.domain[last] >= 0 && live.domain[last] !== domain) continue;
       const first = this.#chainStart(last, start);
       if (first < 0) continue;
-      if (found < 0) {
+      const told = domain >= 0 && live.domain[last] === domain;
+      const strain = told ? -1 : this.#strain(first, last, between);
+      if (found >= 0 && !this.#sameCut(first, last, found, foundLast)) others += 1;
+      if (strain < best) {
+        best = strain;
         found = first;
         foundLast = last;
-        // A told domain leaves no doubt; otherwise see whether another chain would be cut elsewhere.
-        if (domain >= 0 && live.domain[last] === domain) break;
-      } else if (!this.#sameCut(first, last, found, foundLast)) {
-        others += 1;
+      }
+      // A told domain leaves no doubt.
+      if (told) {
+        others = 0;
+        break;
       }
     }
     if (found < 0) {
@@ -388,6 +405,27 @@ export class Grouper implements TraceSink {
     let id = last;
     while (id >= 0 && live.start[id] > start) id = live.previous[id];
     return id >= 0 && live.start[id] === start ? id : -1;
+  }
+
+  /**
+   * How much taking a chain out of its neighbourhood strains belief: joints inside that are as far apart in time as separate
+   * calls are, and cuts at its ends that are closer than separate calls ever are. A task may be interrupted inside a map_sg,
+   * but two calls cannot be closer than a call takes, so a tight cut weighs more.
+   */
+  #strain(first: number, last: number, between: number): number {
+    const live = this.#live;
+    if (live.head[last] >= 0) return 0;
+    let strain = 0;
+    for (let id = last; id !== first; id = live.previous[id]) if (this.#gapBefore(id) >= between) strain += 1;
+    if (live.previous[first] >= 0 && this.#gapBefore(first) < between) strain += TIGHT_CUT;
+    const after = live.next[last];
+    if (after >= 0 && this.#gapBefore(after) < between) strain += TIGHT_CUT;
+    return strain;
+  }
+
+  /** Nanoseconds between a record and the one before it in its chain. */
+  #gapBefore(id: number): number {
+    return this.#live.timeNs[id] - this.#live.timeNs[this.#live.previous[id]];
   }
 
   /** Whether two chains of the same extent would lead to the same flushes: both stand alone, or both have as many events. */

@@ -37,6 +37,8 @@ export interface Plan {
   readonly marks: readonly string[];
   readonly counts: GroupingCounts;
   readonly mapCalls: number;
+  /** Records in `calls`. */
+  readonly nrRecords: number;
   /** Map calls that found their pages mapped in the same domain already; the old mapping is dropped first. */
   readonly overlapping: number;
   /** Domains that the trace does not name but its mappings need. */
@@ -74,6 +76,7 @@ class Planner {
   #event = 0;
   #latest = 0;
   #mapCalls = 0;
+  #nrRecords = 0;
   #overlapping = 0;
 
   constructor(grouper: Grouper, spill: SpillStore | null) {
@@ -111,6 +114,7 @@ class Planner {
       marks,
       counts,
       mapCalls: this.#mapCalls,
+      nrRecords: this.#nrRecords,
       overlapping: this.#overlapping,
       inferredDomains: this.#nrInferred,
       rule,
@@ -127,6 +131,7 @@ class Planner {
     line: number,
     nrChunks: number,
   ): void {
+    this.#nrRecords += 1;
     const calls = this.#calls;
     calls.push(kind);
     calls.push(domain);

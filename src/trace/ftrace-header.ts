@@ -149,7 +149,7 @@ export class LineHeader {
       while (at < end && !isBlank(bytes[at])) at++;
       if (!this.#parseStamp(bytes, stamp, at)) return false;
     }
-    return this.#parseName(bytes, at, end);
+    return this.parseName(bytes, at, end);
   }
 
   /** `digits[.digits]:` up to exactly `end`. A stamp without a dot is a counter and taken as it is. */
@@ -170,7 +170,11 @@ export class LineHeader {
     return at === end - 1 && bytes[at] === 58 && whole < MAX_TIME_NS;
   }
 
-  #parseName(bytes: Uint8Array, from: number, end: number): boolean {
+  /**
+   * Reads `[system:]event: ` from `from`, behind the time. The first half of a header read elsewhere can be completed with it:
+   * set pid, cpu, irqContext, timeNs and shape before.
+   */
+  parseName(bytes: Uint8Array, from: number, end: number): boolean {
     let at = from;
     while (at < end && isBlank(bytes[at])) at++;
     const token = at;

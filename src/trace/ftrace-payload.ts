@@ -119,10 +119,9 @@ export class EventPayloads {
   /** Number in Names of a device given as bytes; -1 for an empty or overlong name, -2 when there are too many. */
   internDevice(bytes: Uint8Array, start: number, end: number): number {
     if (end <= start || end - start > 128) return -1;
-    const known = this.#devices.find(bytes, start, end);
-    if (known >= 0) return this.#deviceIds[known];
     const id = this.#devices.intern(bytes, start, end);
     if (id < 0) return -2;
+    if (id < this.#deviceIds.length) return this.#deviceIds[id];
     const number = this.#names.intern(this.#devices.text(id));
     this.#deviceIds.push(number);
     return number;

@@ -29,6 +29,7 @@ const CPU_EMPTY = ascii('CPU ');
 const IS_EMPTY = ascii(' is empty');
 const LINE_END = 10;
 const RETURN = 13;
+const COMMENT = 35;
 const NR_KINDS = 32;
 /** Bytes of a map line from the CPU column to the end of size; the fast path reads this far without looking at the end. */
 const FAST_SPAN = 240;
@@ -129,12 +130,13 @@ export class FtraceTextReader implements LineReceiver {
   /** @internal The last line without a line end: used only when no longer line could start with it. */
   tail(bytes: Uint8Array, start: number, end: number): void {
     this.#lines++;
-    if (this.#isSilent(bytes, start, end)) return;
     const header = this.#header;
+    if (bytes[start] === COMMENT) return;
     if (header.parse(bytes, start, end) && this.#parseEvent(bytes, end) === '' && this.#payloads.complete) {
       this.#deliver();
       return;
     }
+    if (this.#isSilent(bytes, start, end)) return;
     this.#truncated = true;
     this.#skip(TRUNCATED, bytes, start, end);
   }
@@ -158,15 +160,21 @@ export class FtraceTextReader implements LineReceiver {
       this.#skip(TOO_LONG, bytes, start, end);
       return;
     }
-    if (this.#isSilent(bytes, start, end) || this.#lostEvents(bytes, start, end)) return;
     const header = this.#header;
-    if (!header.parse(bytes, start, end)) {
+    if (bytes[start] === COMMENT || !header.parse(bytes, start, end)) {
+      if (this.#isSilent(bytes, start, end) || this.#lostEvents(bytes, start, end)) return;
       this.#skip(NOT_A_TRACE_LINE, bytes, start, end);
       return;
     }
     this.#column = header.column - start;
-    if (header.shape === LineShape.perf) this.#perfLines++;
-    else if (header.shape === LineShape.traceCmd) this.#traceCmdLines++;
+    this.#finish(bytes, start, end);
+  }
+
+  /** The event behind a header: counted by its shape, delivered or skipped. */
+  #finish(bytes: Uint8Array, start: number, end: number): void {
+    const { shape } = this.#header;
+    if (shape === LineShape.perf) this.#perfLines++;
+    else if (shape === LineShape.traceCmd) this.#traceCmdLines++;
     else this.#textLines++;
     const why = this.#parseEvent(bytes, end);
     if (why === '') this.#deliver();
@@ -286,7 +294,15 @@ export class FtraceTextReader implements LineReceiver {
       isMap = true;
       at += 5;
     } else if (name === 0x756e6d61 && b[at + 4] === 112 && b[at + 5] === 58 && b[at + 6] === 32) at += 7;
-    else return -1;
+    else {
+      const header = this.#header;
+      header.pid = pid;
+      header.cpu = cpuNumber(cpu);
+      header.irqContext = irqContextOf((flags >>> 8) & 255);
+      header.timeNs = seconds * 1e9 + microsToNs(micros, microsEnd);
+      header.shape = LineShape.ftrace;
+      return this.#known(b, start, at);
+    }
     // "IOMMU: iova=0x", the last word overlaps.
     if (d.getUint32(at) !== 0x494f4d4d || d.getUint32(at + 4) !== 0x553a2069) return -1;
     if (d.getUint32(at + 8) !== 0x6f76613d || d.getUint32(at + 10) !== 0x613d3078) return -1;
@@ -341,12 +357,9 @@ export class FtraceTextReader implements LineReceiver {
     if (b[at] === RETURN) at++;
     if (b[at] !== LINE_END) return -1;
     event.line = ++this.#lines;
-    event.timeNs =
-      seconds * 1e9 +
-      ((micros >>> 24) * 100000 + ((micros >>> 16) & 15) * 10000 + ((micros >>> 8) & 15) * 1000 + (micros & 15) * 100) * 1000 +
-      ((microsEnd >>> 24) * 10 + ((microsEnd >>> 16) & 15)) * 1000;
+    event.timeNs = seconds * 1e9 + microsToNs(micros, microsEnd);
     event.pid = pid;
-    event.cpu = (cpu >>> 16) * 100 + ((cpu >>> 8) & 15) * 10 + (cpu & 15);
+    event.cpu = cpuNumber(cpu);
     const irq = (flags >>> 8) & 255;
     event.irqContext = irq === 46 ? 0 : irqContextOf(irq);
     event.iova = iova;
@@ -357,6 +370,28 @@ export class FtraceTextReader implements LineReceiver {
     this.#sink.event(event);
     return at + 1;
   }
+
+  /** The rest of a line whose header is read up to the event name at `from`, any event but plain map and unmap. */
+  #known(b: Uint8Array, start: number, from: number): number {
+    const lineEnd = b.indexOf(LINE_END, from);
+    const end = b[lineEnd - 1] === RETURN ? lineEnd - 1 : lineEnd;
+    if (lineEnd - start > MAX_LINE_BYTES || b[start] === COMMENT) return -1;
+    if (!this.#header.parseName(b, from, end)) return -1;
+    this.#lines++;
+    this.#finish(b, start, end);
+    return lineEnd + 1;
+  }
+}
+
+/** Three digits as a word of values, their characters' high nibbles already cleared. */
+function cpuNumber(digits: number): number {
+  return ((digits >>> 16) & 15) * 100 + ((digits >>> 8) & 15) * 10 + (digits & 15);
+}
+
+/** Four digits in one word and two in the upper half of the next, as values: microseconds, in nanoseconds. */
+function microsToNs(first: number, rest: number): number {
+  const high = (first >>> 24) * 1000 + ((first >>> 16) & 15) * 100 + ((first >>> 8) & 15) * 10 + (first & 15);
+  return high * 100000 + ((rest >>> 24) * 10 + ((rest >>> 16) & 15)) * 1000;
 }
 
 const ZEROS = 0x30303030;

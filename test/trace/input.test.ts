@@ -1,10 +1,10 @@
 // The Node layer: every way a trace may be packed gives the same events, and everything wrong with a file is one clear line.
-import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ReadOptions, TraceSummary } from '../../src/cli/input.ts';
 import { InputError, readQemuLog, readTrace } from '../../src/cli/input.ts';
 import type { Plain } from './collect.ts';
@@ -108,7 +108,7 @@ describe('what cannot be read is one line: the file, the trouble, the remedy', (
     ],
     ['a zstd that ends early', () => file('cut.zst', zstdFrame(TEXT).subarray(0, -20)), /zstd data ends early/],
     ['a zstd cut at a block', () => file('cut2.zst', zstdFrame(TEXT).subarray(0, 6 + 3 + 65536)), /zstd data ends early/],
-    ['a damaged zstd', () => file('bad.zst', Buffer.concat([zstdFrame(TEXT).subarray(0, 6), new Uint8Array(100).fill(0xff)])), /zstd data is damaged/],
+    ['a damaged zstd', () => file('bad.zst', Buffer.concat([zstdFrame(TEXT).subarray(0, 6), Uint8Array.of(0x57, 0, 0), new Uint8Array(100)])), /zstd data is damaged/],
     ['a cut trace.dat', () => file('cut.dat', DAT.subarray(0, 2000)), /truncated trace: expected .* at offset \d+.*; copy or record/],
     ['gzip in gzip', () => file('twice.gz', gzipSync(gzipSync(TEXT))), /is gzip data inside gzip data; expand it once/],
     ['a QEMU log as a trace', () => file('q2', QEMU), /is a QEMU log/],
@@ -170,7 +170,11 @@ describe('progress and abort', () => {
 });
 
 test('damaged archives end in an error or in fewer events, never in a crash', async () => {
-  for (const [name, bytes] of PACKED.slice(1)) {
+  const text = TEXT.subarray(0, 300_000);
+  for (const [name, bytes] of [
+    ['gzip', gzipSync(text)],
+    ['zstd', zstdFrame(text)],
+  ] as const) {
     for (let at = 3; at < bytes.length; at += Math.ceil(bytes.length / 40)) {
       const damaged = Uint8Array.from(bytes);
       damaged[at] = (damaged[at] ?? 0) ^ 0xff;
@@ -181,23 +185,24 @@ test('damaged archives end in an error or in fewer events, never in a crash', as
 });
 
 describe('standard input', () => {
+  const original = Object.getOwnPropertyDescriptor(process, 'stdin');
+  afterEach(() => {
+    if (original !== undefined) Object.defineProperty(process, 'stdin', original);
+  });
+
   test.each([
     ['text', TEXT, 20_000],
     ['gzip', gzipSync(TEXT), 20_000],
     ['trace.dat', DAT, 1],
+    ['trace.dat in gzip', gzipSync(DAT), 1],
   ] as [string, Uint8Array, number][])('%s', async (_name, bytes, count) => {
-    const script = `import { readTrace } from ${JSON.stringify(join(import.meta.dirname, '../../dist/cli/input.js'))};
-      import { Names } from ${JSON.stringify(join(import.meta.dirname, '../../dist/trace/index.js'))};
-      let n = 0; await readTrace('-', new Names(), { event() { n++; }, skipped() {} }); console.log(n);`;
-    try {
-      execFileSync(process.execPath, ['--input-type=module', '-e', `import ${JSON.stringify(join(import.meta.dirname, '../../dist/cli/input.js'))}`], { stdio: 'ignore' });
-    } catch {
-      return; // Not built yet: `npx tsc -b` makes dist.
-    }
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['pipe', 'pipe', 'inherit'] });
-    child.stdin.end(bytes);
-    let out = '';
-    for await (const chunk of child.stdout) out += String(chunk);
-    expect(Number(out)).toBe(count);
+    const chunks = Array.from({ length: Math.ceil(bytes.length / 5000) }, (_, i) => bytes.subarray(i * 5000, i * 5000 + 5000));
+    Object.defineProperty(process, 'stdin', { configurable: true, value: Readable.from(chunks) });
+    expect((await read('-')).events).toHaveLength(count);
+  });
+
+  test('nothing on it', async () => {
+    Object.defineProperty(process, 'stdin', { configurable: true, value: Readable.from([]) });
+    await expect(read('-')).rejects.toThrow(/^standard input: is empty/);
   });
 });

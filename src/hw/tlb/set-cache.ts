@@ -135,12 +135,14 @@ export class SetCache {
   insert(page: number, key: number, salt: number): number {
     const words = this.words;
     const first = this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask);
+    const cls = (key >>> 10) & 0x3f;
     let victim = first;
+    let gone = -1;
     if (words[first + KEY] !== 0) {
       victim = first + this.#lastOffset;
       if (words[victim + KEY] !== 0) {
         if (this.#random) victim = first + this.#draw() * this.#entryWords;
-        words[(words[victim + KEY] >>> 10) & 0x3f] -= 1;
+        gone = (words[victim + KEY] >>> 10) & 0x3f;
       }
       // The others move back by one; what stood at the victim's place is gone.
       for (let at = victim + this.#entryWords - 1; at >= first + this.#entryWords; at--) {
@@ -149,7 +151,11 @@ export class SetCache {
     }
     words[first] = page;
     words[first + KEY] = key;
-    words[(key >>> 10) & 0x3f] += 1;
+    // Mostly one page replaces another of its size, and then no count changes.
+    if (gone !== cls) {
+      words[cls] += 1;
+      if (gone >= 0) words[gone] -= 1;
+    }
     return first;
   }
 

@@ -66,10 +66,9 @@ export class Iotlb {
     return this.#bySid ? 0 : tagSalt(tag);
   }
 
-  /** The entry that answers for a page, of any size; -1 when there is none. */
-  find(tag: number, pageHi: number, pageLo: number): number {
+  /** The entry that answers for a page, of any size; -1 when there is none. @param salt saltOf(tag) */
+  find(tag: number, pageHi: number, pageLo: number, salt: number): number {
     const cache = this.cache;
-    const salt = this.saltOf(tag);
     const small = cache.find(pageLo, (tag << 16) | (pageHi << 1) | 1, salt);
     return small >= 0 || cache.nrLive(1) + cache.nrLive(2) === 0 ? small : this.#findSuperpage(tag, pageHi, pageLo, salt);
   }
@@ -85,7 +84,7 @@ export class Iotlb {
     return -1;
   }
 
-  /** Keeps a translation. @param lo @param hi address words of the leaf, low twelve bits clear. */
+  /** Keeps a translation. @param lo @param hi address words of the leaf, low twelve bits clear. @param salt saltOf(tag) */
   hold(
     tag: number,
     domain: number,
@@ -95,10 +94,11 @@ export class Iotlb {
     lo: number,
     hi: number,
     rights: number,
+    salt: number,
   ): void {
     const cache = this.cache;
     if (level === 1) {
-      const small = cache.insert(pageLo, (tag << 16) | (pageHi << 1) | 1, this.saltOf(tag));
+      const small = cache.insert(pageLo, (tag << 16) | (pageHi << 1) | 1, salt);
       cache.words[small + LO] = lo | rights;
       cache.words[small + HI] = hi;
       if (this.#bySid) cache.words[small + DATA_DOMAIN] = domain;
@@ -107,7 +107,7 @@ export class Iotlb {
     const cls = this.#fractures ? 0 : level - 1;
     const shift = cls * 9;
     const page = cls === 0 ? pageLo : (pageLo >>> shift) | (pageHi << (32 - shift));
-    const at = cache.insert(page, cacheKey(tag, cls, pageHi >>> shift), this.saltOf(tag));
+    const at = cache.insert(page, cacheKey(tag, cls, pageHi >>> shift), salt);
     // A piece of a superpage takes the page bits that its leaf leaves open.
     const piece = this.#fractures ? (pageLo & ((1 << ((level - 1) * 9)) - 1)) << 12 : 0;
     cache.words[at + LO] = lo | piece | rights;

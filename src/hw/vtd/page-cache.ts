@@ -11,6 +11,9 @@ import { cacheKey, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '.
 
 const DATA_SLOT = 2;
 const DATA_RIGHTS = 3;
+/** cacheKey() of level 2 without domain and page; tagSalt(1), whose multiples are the other tags' salts. */
+const LEAF_TABLE_KEY: number = cacheKey(0, 2, 0);
+const SALT: number = tagSalt(1);
 
 /** One cached non-leaf entry, decoded for people. */
 export interface StructureEntry {
@@ -36,6 +39,18 @@ export class PageCache {
   constructor(cache: SetCache, mem: PhysMem) {
     this.#cache = cache;
     this.#mem = mem;
+  }
+
+  /** find() for level 2, which every miss asks first: the level 1 table of a page. */
+  findLeafTable(domain: number, pageHi: number, pageLo: number): number {
+    const cache = this.#cache;
+    const page = (pageLo >>> 9) | (pageHi << 23);
+    const at = cache.find(page, (domain << 16) | LEAF_TABLE_KEY | ((pageHi >>> 9) << 1), Math.imul(domain, SALT));
+    if (at < 0) return -1;
+    const rights = cache.words[at + DATA_RIGHTS];
+    this.slot = cache.words[at + DATA_SLOT];
+    this.rights = rights & 3;
+    return rights >>> 2;
   }
 
   /** @returns 0 and the next table in `slot` and `rights`; a fault reason; or -1 when nothing is held. */

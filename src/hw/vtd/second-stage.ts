@@ -54,7 +54,7 @@ export class SecondStage {
    */
   walk(domain: number, slot: number, levels: number, pageHi: number, pageLo: number, access: number): number {
     if (this.#holds) {
-      const reason = this.#cache.find(domain, 2, pageHi, pageLo);
+      const reason = this.#cache.findLeafTable(domain, pageHi, pageLo);
       if (reason === 0) {
         // The common miss: the level 1 table is known, and its entry is plain. One compare for all that it must not be.
         const words = this.#mem.deviceWords;

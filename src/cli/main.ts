@@ -1,0 +1,52 @@
+/** The command line: one file per command, common errors and signals here. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { EXIT_BUG, EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE } from './exit.ts';
+import { InputError } from './input.ts';
+import { addReplay } from './replay.ts';
+
+function version(): string {
+  const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  if (typeof manifest === 'object' && manifest !== null && 'version' in manifest) return String(manifest.version);
+  return 'unknown';
+}
+
+/** Runs one command line. @param argv as process.argv @returns the exit code; never throws */
+export async function main(argv: readonly string[]): Promise<number> {
+  // A reader that closed the pipe (head, less) has seen enough.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT_OK);
+    throw error;
+  });
+  const abort = new AbortController();
+  const interrupt = (): void => abort.abort();
+  // The second Ctrl-C ends the process at once: `once` gives the signal back its default.
+  process.once('SIGINT', interrupt);
+  let code: number = EXIT_OK;
+  const program = new Command('iommukit');
+  program
+    .description('Run, replay and check IOMMU code: what a flush policy costs, and whether it is safe.')
+    .version(version())
+    .addHelpText('after', EXIT_CODES_HELP)
+    .exitOverride()
+    .showHelpAfterError('(iommukit replay --help shows the options)');
+  addReplay(program, async (work) => {
+    code = await work(abort.signal);
+  });
+  try {
+    await program.parseAsync([...argv]);
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
+    if (abort.signal.aborted) return EXIT_INTERRUPTED;
+    if (error instanceof InputError) {
+      process.stderr.write(`iommukit: ${error.message}\n`);
+      return EXIT_USAGE;
+    }
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    process.stderr.write(`iommukit: a bug in iommukit, please report it with the command and this text:\n${text}\n`);
+    return EXIT_BUG;
+  } finally {
+    process.off('SIGINT', interrupt);
+  }
+}

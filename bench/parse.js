@@ -23,9 +23,10 @@ const SHAPES = {
       ? `${header(i)}map: ${range} paddr=0x${hex16(0x123456000 + i * 4096)} size=4096\n`
       : `${header(i)}unmap: ${range} size=4096 unmapped_size=4096\n`;
   },
-  'dma_map_page': (i) =>
+  dma_map_page: (i) =>
     `${header(i)}dma_map_page: 0000:00:0${i % 8}.0 dir=TO_DEVICE dma_addr=${(0xffffe000 - (i % 5000) * 4096).toString(16)} size=4096 phys_addr=${(0x123456000 + i * 4096).toString(16)} attrs=\n`,
-  'qi_submit': (i) => `${header(i)}qi_submit: iotlb_inv dmar0: 0x300e2 0x${(0xffffe000 - (i % 5000) * 4096).toString(16)} 0x0 0x0\n`,
+  qi_submit: (i) =>
+    `${header(i)}qi_submit: iotlb_inv dmar0: 0x300e2 0x${(0xffffe000 - (i % 5000) * 4096).toString(16)} 0x0 0x0\n`,
 };
 
 class Sum {

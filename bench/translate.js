@@ -70,7 +70,7 @@ function invalidateLoop(m, iovas, nr, state) {
     const at = ((mem.slotOf(queue >>> 12) << 10) + state.tail * 4) | 0;
     words[at] = 0x32 | (DOMAIN << 16);
     words[at + 1] = 0;
-    words[at + 2] = iova | 0x40;
+    words[at + 2] = (iova & -4096) | 0x40;
     words[at + 3] = 0;
     state.tail = (state.tail + 1) & 255;
     unit.write32(0x88, state.tail << 4);
@@ -79,14 +79,13 @@ function invalidateLoop(m, iovas, nr, state) {
   return sum;
 }
 
-/** Only the invalidation, through the queue: the difference to a loop with refill is the miss. */
 function best(body, nr) {
   for (let round = 0; round < 20; round++) body(Math.min(nr, 20000));
   let bestNs = Infinity;
   for (let round = 0; round < ROUNDS; round++) {
-    const start = process.hrtime.bigint();
+    const start = performance.now();
     body(nr);
-    bestNs = Math.min(bestNs, Number(process.hrtime.bigint() - start) / nr);
+    bestNs = Math.min(bestNs, ((performance.now() - start) * 1e6) / nr);
   }
   return bestNs;
 }
@@ -116,27 +115,41 @@ let sink = 0;
 for (const nr of [64, 1000]) {
   const m = machine(nr);
   const iovas = sequential(m, nr);
-  report(`hit, ${nr} pages in sequence`, best((n) => (sink += hitLoop(m.unit, iovas, n)), 200000), '< 10');
+  report(
+    `hit, ${nr} pages in sequence`,
+    best((n) => (sink += hitLoop(m.unit, iovas, n)), 200000),
+    '< 10',
+  );
 }
 {
   const m = machine(1000);
   const iovas = shuffled(sequential(m, 1000));
-  report('hit, 1000 pages in random order', best((n) => (sink += hitLoop(m.unit, iovas, n)), 200000), '< 15');
+  report(
+    'hit, 1000 pages in random order',
+    best((n) => (sink += hitLoop(m.unit, iovas, n)), 200000),
+    '< 15',
+  );
 }
 {
   const m = machine(65536);
   const iovas = sequential(m, 65536);
-  report('miss: 65536 pages in sequence', best((n) => (sink += hitLoop(m.unit, iovas, n)), 200000), '< 40');
+  report(
+    'miss: 65536 pages in sequence',
+    best((n) => (sink += hitLoop(m.unit, iovas, n)), 200000),
+    '< 40',
+  );
 }
 for (const nr of [64, 1000, 4000]) {
   const m = machine(nr);
   const iovas = sequential(m, nr);
   const state = { tail: 0 };
   hitLoop(m.unit, iovas, nr);
+  const before = m.unit.iotlbEntries().length;
   report(
     `invalidate a page by the queue and refill, ${nr} live`,
     best((n) => (sink += invalidateLoop(m, iovas, n, state)), 100000),
     '< 60',
   );
+  if (m.unit.read32(0x34) !== 0 || m.unit.iotlbEntries().length !== before) throw new Error('the queue stopped');
 }
 if (!Number.isFinite(sink) || sink <= 0) throw new Error('a translation failed');

@@ -70,7 +70,7 @@ export async function readTrace(
     }
     if (detection.kind === 'trace.dat') return await readDat(input, bytes, names, sink, options);
     const reader = new FtraceTextReader(names, sink);
-    for await (const chunk of bytes) reader.push(chunk);
+    for await (const chunk of watched(bytes, options)) reader.push(chunk);
     return reader.end();
   });
 }
@@ -83,7 +83,7 @@ export async function readQemuLog(path: string, sink: QemuLogSink, options: Read
       throw new InputError(path, `is ${detection.found}; expected a log of QEMU's -trace option (-D FILE)`);
     }
     const reader = new QemuLogReader(sink);
-    for await (const chunk of bytes) reader.push(chunk);
+    for await (const chunk of watched(bytes, options)) reader.push(chunk);
     return reader.end();
   });
 }
@@ -146,7 +146,22 @@ async function* fileChunks(
     done += count;
     yield buffer.subarray(0, count);
     options.onProgress?.(done, total);
-    await yieldToEvents();
+  }
+}
+
+/** The same chunks with a look at the signal after each and time for other events now and then: also inside one archive chunk. */
+async function* watched(
+  bytes: AsyncGenerator<Uint8Array, void, void>,
+  options: ReadOptions,
+): AsyncGenerator<Uint8Array, void, void> {
+  let sinceYield = 0;
+  for await (const chunk of bytes) {
+    yield chunk;
+    sinceYield += chunk.length;
+    if (sinceYield >= CHUNK_BYTES) {
+      sinceYield = 0;
+      await yieldToEvents();
+    }
     options.signal?.throwIfAborted();
   }
 }
@@ -161,7 +176,6 @@ async function* stdinChunks(options: ReadOptions): AsyncGenerator<Uint8Array, vo
       done += chunk.length;
       yield chunk;
       onProgress?.(done, 0);
-      signal?.throwIfAborted();
     }
   } finally {
     signal?.removeEventListener('abort', stop);
@@ -252,7 +266,7 @@ async function readDat(
   sink: TraceSink,
   options: ReadOptions,
 ): Promise<DatSummary> {
-  const file = await randomAccess(input, bytes);
+  const file = await randomAccess(input, watched(bytes, options));
   const reader = new TraceDatReader(file.source, names, sink, decompressors);
   const { total } = reader.progress;
   while (reader.read(RECORDS_PER_TURN)) {
@@ -283,7 +297,7 @@ async function randomAccess(
   if (process.platform !== 'win32') remove();
   let size = 0;
   for await (const chunk of bytes) {
-    for (let at = 0; at < chunk.length; ) at += writeSync(fd, chunk, at, chunk.length - at, size + at);
+    for (let at = 0; at < chunk.length;) at += writeSync(fd, chunk, at, chunk.length - at, size + at);
     size += chunk.length;
   }
   return { source: new FileAccess(fd, size), spooled: true };
@@ -336,7 +350,8 @@ function asInputError(path: string, error: unknown): Error {
     return new InputError(path, `the zstd data ${early ? 'ends early' : 'is damaged'}; copy or record the file again`);
   }
   if (error instanceof TraceError) {
-    const advice = error.code === 'unsupported' ? 'give the text of `trace-cmd report` instead' : 'copy or record the file again';
+    const advice =
+      error.code === 'unsupported' ? 'give the text of `trace-cmd report` instead' : 'copy or record the file again';
     return new InputError(path, `${error.message}; ${advice}`);
   }
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';

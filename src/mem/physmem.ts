@@ -17,6 +17,7 @@ const WORDS_PER_PAGE_SHIFT = 10;
 const WORDS_PER_PAGE = 1 << WORDS_PER_PAGE_SHIFT;
 /** Frames below this have a directly indexed slot table (16 GiB of addresses); others cost a Map look-up. */
 const NEAR_FRAMES = 1 << 22;
+const MAX_FRAMES = (1 << 21) - 1;
 
 /** Called after every store by software, when set. The sanitizer sits here. */
 export interface StoreObserver {
@@ -76,6 +77,8 @@ export class PhysMem {
       throw new RangeError(`physical frame must be an integer in [0, 2^40), got ${pfn}`);
     }
     const slot = this.#nrSlots;
+    // Word indexes are int32: 2^21 frames of 1024 words are all there can be.
+    if (slot >= MAX_FRAMES) throw new RangeError(`physical memory is full: ${MAX_FRAMES} frames (8 GiB) hold data`);
     if ((slot + 1) << WORDS_PER_PAGE_SHIFT > this.words.length) this.#grow();
     if (pfn >= NEAR_FRAMES) {
       this.#farSlots.set(pfn, slot);
@@ -112,13 +115,13 @@ export class PhysMem {
 
   /** Word index of a physical byte address, creating its frame. @param paddr multiple of 4 */
   indexOf(paddr: number): number {
-    return (this.ensure(Math.floor(paddr / PAGE_SIZE)) << WORDS_PER_PAGE_SHIFT) + ((paddr % PAGE_SIZE) >>> 2);
+    return (this.ensure(Math.floor(paddr / PAGE_SIZE)) << WORDS_PER_PAGE_SHIFT) + ((paddr & (PAGE_SIZE - 1)) >>> 2);
   }
 
   /** CPU load of one word; 0 where nothing was stored. @param paddr multiple of 4 */
   load32(paddr: number): number {
     const slot = this.slotOf(Math.floor(paddr / PAGE_SIZE));
-    return slot < 0 ? 0 : this.words[(slot << WORDS_PER_PAGE_SHIFT) + ((paddr % PAGE_SIZE) >>> 2)];
+    return slot < 0 ? 0 : this.words[(slot << WORDS_PER_PAGE_SHIFT) + ((paddr & (PAGE_SIZE - 1)) >>> 2)];
   }
 
   /** CPU store of one word. @param paddr multiple of 4 */
@@ -163,7 +166,7 @@ export class PhysMem {
   /** A device's load of one word: what it sees in memory, which may lag behind the CPUs. */
   deviceLoad32(paddr: number): number {
     const slot = this.slotOf(Math.floor(paddr / PAGE_SIZE));
-    return slot < 0 ? 0 : this.deviceWords[(slot << WORDS_PER_PAGE_SHIFT) + ((paddr % PAGE_SIZE) >>> 2)];
+    return slot < 0 ? 0 : this.deviceWords[(slot << WORDS_PER_PAGE_SHIFT) + ((paddr & (PAGE_SIZE - 1)) >>> 2)];
   }
 
   /** A device's store of one word. It snoops: CPUs see it at once. Not reported to the observer, which watches software. */

@@ -17,7 +17,8 @@ export function decodeUtf8(bytes: Uint8Array, start: number, end: number): strin
       continue;
     }
     const first = bytes[at++];
-    const more = first >= 0xf0 && first < 0xf5 ? 3 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xc2 && first < 0xe0 ? 1 : 0;
+    const more =
+      first >= 0xf0 && first < 0xf5 ? 3 : first >= 0xe0 && first < 0xf0 ? 2 : first >= 0xc2 && first < 0xe0 ? 1 : 0;
     let code = first & (0x3f >> more);
     let taken = 0;
     while (taken < more && at + taken < end && (bytes[at + taken] & 0xc0) === 0x80) {
@@ -151,6 +152,7 @@ export class ByteNames {
 function weakHash(bytes: Uint8Array, start: number, end: number): number {
   const last = end - start >= 5 ? end : start + 5;
   if (last > bytes.length) return 0;
-  const sum = bytes[last - 1] * 7 + bytes[last - 2] * 31 + bytes[last - 3] * 3 + bytes[last - 4] * 13 + bytes[last - 5] * 5;
+  const sum =
+    bytes[last - 1] * 7 + bytes[last - 2] * 31 + bytes[last - 3] * 3 + bytes[last - 4] * 13 + bytes[last - 5] * 5;
   return (sum + (end - start) * 17) & 255;
 }

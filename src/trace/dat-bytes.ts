@@ -35,7 +35,12 @@ export class MemoryAccess implements RandomAccess {
 /** `length` bytes at `offset`, all of them. @throws TraceError truncated */
 export function readExactly(source: RandomAccess, offset: number, length: number, what: string): Uint8Array {
   if (offset + length > source.size) {
-    throw new TraceError('truncated', offset, `${what} (${length} bytes)`, `${Math.max(0, source.size - offset)} bytes`);
+    throw new TraceError(
+      'truncated',
+      offset,
+      `${what} (${length} bytes)`,
+      `${Math.max(0, source.size - offset)} bytes`,
+    );
   }
   const bytes = new Uint8Array(length);
   const got = source.read(offset, bytes);
@@ -69,7 +74,8 @@ export class DatCursor {
   /** Moves over `length` bytes and returns where they start. */
   take(length: number, what: string): number {
     const start = this.pos;
-    if (!(length >= 0) || length > this.left) throw new TraceError('truncated', this.offset, `${what} (${length} bytes)`, `${this.left} bytes`);
+    if (!(length >= 0) || length > this.left)
+      throw new TraceError('truncated', this.offset, `${what} (${length} bytes)`, `${this.left} bytes`);
     this.pos += length;
     return start;
   }
@@ -90,7 +96,8 @@ export class DatCursor {
   u64(what: string): number {
     const at = this.take(8, what);
     const high = this.#view.getUint32(at + 4, true);
-    if (high >= 0x200000) throw new TraceError('corrupt', this.offset - 8, `${what} below 2^53`, `a value with high word ${high}`);
+    if (high >= 0x200000)
+      throw new TraceError('corrupt', this.offset - 8, `${what} below 2^53`, `a value with high word ${high}`);
     return high * TWO_32 + this.#view.getUint32(at, true);
   }
 

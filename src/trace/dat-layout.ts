@@ -113,7 +113,9 @@ class LayoutBuilder {
   #format(cursor: DatCursor, system: string): void {
     const nrBytes = cursor.u64('the size of an event format');
     const at = cursor.take(nrBytes, 'an event format');
-    const end = DECODED_SYSTEMS.has(system) ? at + Math.min(nrBytes, MAX_FORMAT_BYTES) : Math.min(at + nrBytes, at + COMMON_BYTES);
+    const end = DECODED_SYSTEMS.has(system)
+      ? at + Math.min(nrBytes, MAX_FORMAT_BYTES)
+      : Math.min(at + nrBytes, at + COMMON_BYTES);
     const format = parseFormat(system, decodeUtf8(cursor.bytes, at, end));
     if (format !== undefined) this.formats.set(format.id, format);
   }
@@ -137,24 +139,46 @@ function pageLayout(fields: ReadonlyMap<string, FormatField>, offset: number): P
   const commit = fields.get('commit');
   const data = fields.get('data');
   if (commit === undefined || data === undefined || (commit.nrBytes !== 4 && commit.nrBytes !== 8)) {
-    throw new TraceError('corrupt', offset, 'header_page with the fields commit (4 or 8 bytes) and data', 'other fields');
+    throw new TraceError(
+      'corrupt',
+      offset,
+      'header_page with the fields commit (4 or 8 bytes) and data',
+      'other fields',
+    );
   }
   if (commit.offset < 8 || commit.offset > 64 || data.offset < commit.offset + commit.nrBytes || data.offset > 128) {
-    throw new TraceError('corrupt', offset, 'header_page with commit behind the time and data behind commit', `data at ${data.offset}`);
+    throw new TraceError(
+      'corrupt',
+      offset,
+      'header_page with commit behind the time and data behind commit',
+      `data at ${data.offset}`,
+    );
   }
   return { commitOffset: commit.offset, commitBytes: commit.nrBytes, dataOffset: data.offset };
 }
 
 /** Expands one piece with errors turned into TraceError. */
-export function expandChecked(expand: Decompress | undefined, input: Uint8Array, nrBytes: number, offset: number): Uint8Array {
-  if (expand === undefined) throw new TraceError('corrupt', offset, 'uncompressed data: the file names no compression', 'a compressed part');
+export function expandChecked(
+  expand: Decompress | undefined,
+  input: Uint8Array,
+  nrBytes: number,
+  offset: number,
+): Uint8Array {
+  if (expand === undefined)
+    throw new TraceError('corrupt', offset, 'uncompressed data: the file names no compression', 'a compressed part');
   let output: Uint8Array;
   try {
     output = expand(input, nrBytes);
   } catch (error) {
-    throw new TraceError('corrupt', offset, 'compressed data', `${error instanceof Error ? error.message : 'an error'} while expanding it`);
+    throw new TraceError(
+      'corrupt',
+      offset,
+      'compressed data',
+      `${error instanceof Error ? error.message : 'an error'} while expanding it`,
+    );
   }
-  if (output.length !== nrBytes) throw new TraceError('corrupt', offset, `${nrBytes} bytes after expanding`, `${output.length}`);
+  if (output.length !== nrBytes)
+    throw new TraceError('corrupt', offset, `${nrBytes} bytes after expanding`, `${output.length}`);
   return output;
 }
 
@@ -167,13 +191,19 @@ export function readDatLayout(source: RandomAccess, decompressors: Decompressors
   head.pos += 7;
   const version = head.text('the version');
   if (version !== '6' && version !== '7') {
-    throw new TraceError('unsupported', 10, 'trace.dat version 6 or 7', `version "${version.slice(0, 8).replace(/[^ -~]/g, '?')}"`);
+    throw new TraceError(
+      'unsupported',
+      10,
+      'trace.dat version 6 or 7',
+      `version "${version.slice(0, 8).replace(/[^ -~]/g, '?')}"`,
+    );
   }
   const endian = head.u8('the byte order');
   if (endian === 1) throw new TraceError('unsupported', head.offset - 1, 'a little-endian trace', 'a big-endian one');
   if (endian !== 0) throw new TraceError('corrupt', head.offset - 1, 'a byte order of 0 or 1', `${endian}`);
   const longBytes = head.u8('the size of long');
-  if (longBytes !== 4 && longBytes !== 8) throw new TraceError('corrupt', head.offset - 1, 'a long of 4 or 8 bytes', `${longBytes}`);
+  if (longBytes !== 4 && longBytes !== 8)
+    throw new TraceError('corrupt', head.offset - 1, 'a long of 4 or 8 bytes', `${longBytes}`);
   const pageBytes = head.u32('the page size');
   return version === '6' ? readVersion6(source, head.pos, pageBytes) : readVersion7(source, head, decompressors);
 }
@@ -190,7 +220,8 @@ function readVersion6(source: RandomAccess, start: number, pageBytes: number): D
       return parseVersion6(source, cursor, builder, pageBytes);
     } catch (error) {
       if (!(error instanceof TraceError) || error.code !== 'truncated' || start + length >= source.size) throw error;
-      if (window >= MAX_SECTION_BYTES) throw new TraceError('corrupt', start, `parts of at most ${MAX_SECTION_BYTES} bytes`, 'more');
+      if (window >= MAX_SECTION_BYTES)
+        throw new TraceError('corrupt', start, `parts of at most ${MAX_SECTION_BYTES} bytes`, 'more');
       window *= 4;
       builder.cpus.length = 0;
     }
@@ -212,9 +243,15 @@ function parseVersion6(source: RandomAccess, cursor: DatCursor, builder: LayoutB
     const kind = decodeUtf8(cursor.bytes, at, at + 9);
     if (kind === 'flyrecord') break;
     if (kind === 'latency  ') {
-      throw new TraceError('unsupported', cursor.offset - 10, 'event records', 'a latency trace: read its text with `trace-cmd report`');
+      throw new TraceError(
+        'unsupported',
+        cursor.offset - 10,
+        'event records',
+        'a latency trace: read its text with `trace-cmd report`',
+      );
     }
-    if (kind !== 'options  ') throw new TraceError('corrupt', cursor.offset - 10, '"options", "latency" or "flyrecord"', 'other bytes');
+    if (kind !== 'options  ')
+      throw new TraceError('corrupt', cursor.offset - 10, '"options", "latency" or "flyrecord"', 'other bytes');
     for (;;) {
       const id = cursor.u16('an option id');
       if (id === Option.done) break;
@@ -261,17 +298,26 @@ function readSection(source: RandomAccess, offset: number, id: number, expand: D
   const flags = head.u16('section flags');
   head.u32('a section name');
   const nrBytes = head.u64('a section size');
-  if (nrBytes > MAX_SECTION_BYTES) throw new TraceError('corrupt', offset, `a section of at most ${MAX_SECTION_BYTES} bytes`, `${nrBytes}`);
+  if (nrBytes > MAX_SECTION_BYTES)
+    throw new TraceError('corrupt', offset, `a section of at most ${MAX_SECTION_BYTES} bytes`, `${nrBytes}`);
   const stored = readExactly(source, offset + 16, nrBytes, `section ${id}`);
   if ((flags & 1) === 0) return new DatCursor(stored, offset + 16);
   const packed = new DatCursor(stored, offset + 16);
   const packedBytes = packed.u32('the compressed size');
   const plainBytes = packed.u32('the uncompressed size');
   if (plainBytes > MAX_SECTION_BYTES) {
-    throw new TraceError('corrupt', packed.offset - 4, `a section of at most ${MAX_SECTION_BYTES} bytes`, `${plainBytes}`);
+    throw new TraceError(
+      'corrupt',
+      packed.offset - 4,
+      `a section of at most ${MAX_SECTION_BYTES} bytes`,
+      `${plainBytes}`,
+    );
   }
   const at = packed.take(packedBytes, `the compressed data of section ${id}`);
-  return new DatCursor(expandChecked(expand, stored.subarray(at, at + packedBytes), plainBytes, offset + 24), offset + 24);
+  return new DatCursor(
+    expandChecked(expand, stored.subarray(at, at + packedBytes), plainBytes, offset + 24),
+    offset + 24,
+  );
 }
 
 function readVersion7(source: RandomAccess, head: DatCursor, decompressors: Decompressors): DatLayout {
@@ -279,12 +325,18 @@ function readVersion7(source: RandomAccess, head: DatCursor, decompressors: Deco
   head.text('the compression version');
   const expand = compression === 'zlib' ? decompressors.zlib : compression === 'zstd' ? decompressors.zstd : undefined;
   if (expand === undefined && compression !== 'none') {
-    throw new TraceError('unsupported', head.offset, 'compression by none, zlib or zstd', `"${compression.slice(0, 16).replace(/[^ -~]/g, '?')}"`);
+    throw new TraceError(
+      'unsupported',
+      head.offset,
+      'compression by none, zlib or zstd',
+      `"${compression.slice(0, 16).replace(/[^ -~]/g, '?')}"`,
+    );
   }
   let next = head.u64('the offset of the options');
   const builder = new LayoutBuilder();
   for (let count = 0; next !== 0; count++) {
-    if (count === MAX_OPTION_SECTIONS) throw new TraceError('corrupt', next, `at most ${MAX_OPTION_SECTIONS} option sections`, 'a longer chain');
+    if (count === MAX_OPTION_SECTIONS)
+      throw new TraceError('corrupt', next, `at most ${MAX_OPTION_SECTIONS} option sections`, 'a longer chain');
     const options = readSection(source, next, 0, expand);
     next = 0;
     while (options.left > 0) {

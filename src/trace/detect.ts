@@ -114,7 +114,8 @@ function judgeText(bytes: Uint8Array): Detection {
   if (first === 'qemu-log') return verdict('qemu-log', 'a QEMU log');
   if (first === 'text') return verdict('text', 'a text trace');
   let odd = 0;
-  for (const byte of bytes) if (byte === 0 || byte === 127 || (byte < 32 && (byte < 9 || byte > 13) && byte !== 27)) odd++;
+  for (const byte of bytes)
+    if (byte === 0 || byte === 127 || (byte < 32 && (byte < 9 || byte > 13) && byte !== 27)) odd++;
   if (odd * 20 > bytes.length || bytes[0] === 0) return verdict('refused', 'binary data of an unknown kind', EXPECTED);
   // The head of an empty trace: `# tracer: nop` and nothing else.
   if (lines === 0 && comments > 0) return verdict('text', 'a text trace without events');
@@ -138,7 +139,7 @@ function isQemuLine(bytes: Uint8Array, start: number, end: number): boolean {
   if (at > start && at < end && bytes[at] === 64) {
     at++;
     while (at < end && ((bytes[at] >= 48 && bytes[at] <= 57) || bytes[at] === 46)) at++;
-    return at + 1 < end && bytes[at] === 58 && ((bytes[at + 1] | 32) >= 97 && (bytes[at + 1] | 32) <= 122);
+    return at + 1 < end && bytes[at] === 58 && (bytes[at + 1] | 32) >= 97 && (bytes[at + 1] | 32) <= 122;
   }
   const line = bytes.subarray(start, end);
   return QEMU_NAMES.some((name) => startsWith(line, name));

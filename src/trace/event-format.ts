@@ -41,7 +41,10 @@ export function parseField(line: string): FormatField | undefined {
   const match = FIELD.exec(line);
   if (match === null) return undefined;
   const declaration = match[1] ?? '';
-  const words = declaration.replace(/\[[^\]]*\]\s*$/, '').trim().split(/[\s*]+/);
+  const words = declaration
+    .replace(/\[[^\]]*\]\s*$/, '')
+    .trim()
+    .split(/[\s*]+/);
   const name = words.pop() ?? '';
   return {
     name,

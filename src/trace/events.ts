@@ -37,9 +37,9 @@ export const EventKind = {
   dmaSync: 15,
   /** A trace_marker line. text. */
   mark: 16,
-  /** intel_iommu:qi_submit. words = the descriptor as 8 int32, text = type name. An answer, never read by a prediction. */
+  /** intel_iommu:qi_submit. words = the descriptor as 8 int32, text = type name, extra = 0 for dmar0 and so on, -1 unknown. An answer, never read by a prediction. */
   qiSubmit: 17,
-  /** intel_iommu:cache_tag_*. text. Likewise. */
+  /** intel_iommu:cache_tag_*. text = the event's name, extra = the domain id. Likewise. */
   cacheTag: 18,
   /** A record of lost events (`CPU:n [LOST m EVENTS]`). extra = how many; -1 when the trace does not say. */
   lost: 19,
@@ -56,7 +56,7 @@ export class TraceEvent {
   kind: EventKind = EventKind.other;
   /** Line number in a text trace, record number in a binary one, from 1. */
   line: number = 0;
-  /** Time in nanoseconds on the trace's own clock; integer. */
+  /** Time in nanoseconds on the trace's own clock; integer, exact below 2^53. A lost record in a text has that of the line before. */
   timeNs: number = 0;
   pid: number = 0;
   cpu: number = 0;
@@ -71,7 +71,7 @@ export class TraceEvent {
   /** Pairs (address, bytes) of an sg event; the first `listLength` pairs count. */
   list: Float64Array = new Float64Array(512);
   listLength: number = 0;
-  /** True when the kernel cut the list (" [TRUNCATED]"). */
+  /** True when the kernel cut this list. Its " [TRUNCATED]" alone may mean the list of physical addresses, which is not kept. */
   listTruncated: boolean = false;
   /** Descriptor words of qiSubmit. */
   words: Int32Array = new Int32Array(8);

@@ -62,11 +62,6 @@ interface KnownEvent {
   readonly parser: Parser;
 }
 
-/** True for a DMA address that stands for a failed mapping: DMA_MAPPING_ERROR is all ones. */
-function isMappingError(address: number): boolean {
-  return address >= 18446744073709551615;
-}
-
 /** Parsers of event texts; one instance per reader, since it numbers event names and devices. */
 export class EventPayloads {
   readonly #names: Names;
@@ -80,8 +75,8 @@ export class EventPayloads {
 
   constructor(names: Names) {
     this.#names = names;
-    for (const known of KNOWN) {
-      const name = ascii(known.name);
+    for (const { name: text } of KNOWN) {
+      const name = ascii(text);
       this.#eventNames.intern(name, 0, name.length);
     }
   }
@@ -90,7 +85,14 @@ export class EventPayloads {
    * Parses the text at the scanner's position as event `name` of `system` (empty ranges: unknown). Sets kind, text and
    * the fields of the kind. Returns '' or what was expected.
    */
-  parse(line: LineScanner, nameStart: number, nameEnd: number, systemStart: number, systemEnd: number, event: TraceEvent): string {
+  parse(
+    line: LineScanner,
+    nameStart: number,
+    nameEnd: number,
+    systemStart: number,
+    systemEnd: number,
+    event: TraceEvent,
+  ): string {
     const id = nameEnd > nameStart ? this.#eventNames.intern(line.bytes, nameStart, nameEnd) : -1;
     event.text = id >= 0 ? this.#eventNames.text(id) : nameEnd > nameStart ? '(other)' : 'function';
     event.device = -1;
@@ -99,9 +101,9 @@ export class EventPayloads {
       event.kind = EventKind.other;
       return '';
     }
-    const known = KNOWN[id];
-    event.kind = known.kind;
-    return known.parser.call(this, line, event);
+    const { kind, parser } = KNOWN[id];
+    event.kind = kind;
+    return parser.call(this, line, event);
   }
 
   /** The type name of a descriptor; '' when it is empty or one too many. */
@@ -236,18 +238,28 @@ function dmaStart(payloads: EventPayloads, line: LineScanner, event: TraceEvent)
   return '';
 }
 
+/** DMA_MAPPING_ERROR, all ones: the address of a mapping that failed. Leaves the position where it is. */
+function isMappingError(line: LineScanner, start: number): boolean {
+  const end = line.pos;
+  line.pos = start;
+  const failed = line.hexWords() && line.lo === -1 && line.hi === -1;
+  line.pos = end;
+  return failed;
+}
+
 /** `dma_addr=HEX size=DECIMAL`. A failed mapping becomes `other`. */
 function dmaRange(line: LineScanner, event: TraceEvent): string {
   if (!label(line, DMA_ADDR)) return 'dma_addr=... after the device and dir';
+  const start = line.pos;
   event.iova = line.hex();
   if (event.iova < 0 || !line.boundary()) return 'hex digits after dma_addr=';
-  if (!label(line, SIZE)) return 'size=... after dma_addr';
-  event.nrBytes = line.decimal();
-  if (event.nrBytes < 0 || !line.boundary()) return 'a decimal size';
-  if (isMappingError(event.iova)) {
+  if (event.iova >= ADDRESS_LIMIT && isMappingError(line, start)) {
     event.kind = EventKind.other;
     return '';
   }
+  if (!label(line, SIZE)) return 'size=... after dma_addr';
+  event.nrBytes = line.decimal();
+  if (event.nrBytes < 0 || !line.boundary()) return 'a decimal size';
   return event.iova + event.nrBytes >= ADDRESS_LIMIT ? TOO_BIG : '';
 }
 
@@ -417,7 +429,8 @@ function parseQiSubmit(this: EventPayloads, line: LineScanner, event: TraceEvent
   event.extra = unitNumber(line.bytes, unit, line.pos - 1);
   for (let word = 0; word < 4; word++) {
     line.blanks();
-    if (!line.literal(HEX) || !line.hexWords() || !line.boundary()) return 'qi_submit: four descriptor words of at most 16 hex digits';
+    if (!line.literal(HEX) || !line.hexWords() || !line.boundary())
+      return 'qi_submit: four descriptor words of at most 16 hex digits';
     event.words[word * 2] = line.lo;
     event.words[word * 2 + 1] = line.hi;
   }

@@ -159,7 +159,7 @@ export class QemuLogReader implements LineReceiver {
 
   /** @internal */
   block(bytes: Uint8Array, start: number, end: number): void {
-    for (let at = start; at < end; ) {
+    for (let at = start; at < end;) {
       const lineEnd = bytes.indexOf(10, at);
       this.#lines++;
       if (lineEnd - at > MAX_LINE_BYTES) this.#skip(TOO_LONG, bytes, at, lineEnd);

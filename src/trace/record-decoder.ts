@@ -18,7 +18,18 @@ const FLAG_HARDIRQ = 0x08;
 const FLAG_SOFTIRQ = 0x10;
 const FLAG_NMI = 0x40;
 /** Type names of qi_submit (drivers/iommu/intel/trace.h). */
-const QI_TYPES = ['', 'cc_inv', 'iotlb_inv', 'dev_tlb_inv', 'iec_inv', 'inv_wait', 'p_iotlb_inv', 'pc_inv', 'p_dev_tlb_inv', 'page_grp_resp'];
+const QI_TYPES = [
+  '',
+  'cc_inv',
+  'iotlb_inv',
+  'dev_tlb_inv',
+  'iec_inv',
+  'inv_wait',
+  'p_iotlb_inv',
+  'pc_inv',
+  'p_dev_tlb_inv',
+  'page_grp_resp',
+];
 
 /** One record: bytes [start, end) of a page. Reads past its end give NaN or -1, never a throw. */
 export class RecordView {
@@ -43,7 +54,10 @@ export class RecordView {
       case 4:
         return field.signed ? view.getInt32(at, true) : view.getUint32(at, true);
       case 8:
-        return (field.signed ? view.getInt32(at + 4, true) : view.getUint32(at + 4, true)) * TWO_32 + view.getUint32(at, true);
+        return (
+          (field.signed ? view.getInt32(at + 4, true) : view.getUint32(at + 4, true)) * TWO_32 +
+          view.getUint32(at, true)
+        );
       default:
         return Number.NaN;
     }
@@ -181,7 +195,11 @@ function decoderFor(format: EventFormat, fields: Fields, payloads: EventPayloads
     case 'dma:dma_alloc_sgt':
       return allocSgtDecoder(fields, payloads);
     case 'dma:dma_unmap_sg':
-      return physListDecoder(deviceOnly(EventKind.dmaUnmapSg, fields, payloads), fields.get('addrs', 'phys_addrs'), fields);
+      return physListDecoder(
+        deviceOnly(EventKind.dmaUnmapSg, fields, payloads),
+        fields.get('addrs', 'phys_addrs'),
+        fields,
+      );
     case 'dma:dma_free_sgt':
       return physListDecoder(
         dmaRangeDecoder(EventKind.dmaUnmapSg, fields, payloads, undefined),

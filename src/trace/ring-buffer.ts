@@ -188,7 +188,8 @@ export class CpuStream {
     }
     if (this.#bytes.length !== pageBytes) this.#use(new Uint8Array(pageBytes));
     const got = this.#source.read(this.#offset, this.#bytes);
-    if (got !== pageBytes) throw new TraceError('truncated', this.#offset, `a page of ${pageBytes} bytes of CPU ${cpu}`, `${got} bytes`);
+    if (got !== pageBytes)
+      throw new TraceError('truncated', this.#offset, `a page of ${pageBytes} bytes of CPU ${cpu}`, `${got} bytes`);
     this.#offset += pageBytes;
     this.#pageStart = 0;
     this.#pageEnd = pageBytes;
@@ -200,13 +201,25 @@ export class CpuStream {
     for (; this.#chunksLeft > 0; this.#chunksLeft--) {
       // trace-cmd does not count the chunk count in the size.
       const left = offset + 4 + nrBytes - this.#offset;
-      if (left < 8) throw new TraceError('truncated', this.#offset, `${this.#chunksLeft} more chunks of CPU ${cpu}`, `${left} bytes`);
+      if (left < 8)
+        throw new TraceError(
+          'truncated',
+          this.#offset,
+          `${this.#chunksLeft} more chunks of CPU ${cpu}`,
+          `${left} bytes`,
+        );
       const view = new DataView(readExactly(this.#source, this.#offset, 8, 'a chunk header').buffer);
       const packedBytes = view.getUint32(0, true);
       const plainBytes = view.getUint32(4, true);
-      if (packedBytes > left - 8) throw new TraceError('truncated', this.#offset, `a chunk of ${packedBytes} bytes`, `${left - 8} bytes`);
+      if (packedBytes > left - 8)
+        throw new TraceError('truncated', this.#offset, `a chunk of ${packedBytes} bytes`, `${left - 8} bytes`);
       if (plainBytes > MAX_CHUNK_BYTES || plainBytes % pageBytes !== 0) {
-        throw new TraceError('corrupt', this.#offset + 4, `a chunk of whole pages of ${pageBytes} bytes`, `${plainBytes} bytes`);
+        throw new TraceError(
+          'corrupt',
+          this.#offset + 4,
+          `a chunk of whole pages of ${pageBytes} bytes`,
+          `${plainBytes} bytes`,
+        );
       }
       const packed = readExactly(this.#source, this.#offset + 8, packedBytes, 'a chunk');
       const pages = expandChecked(this.#expand, packed, plainBytes, this.#offset + 8);

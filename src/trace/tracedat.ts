@@ -190,7 +190,10 @@ export class TraceDatReader {
       if (id >= 0 && (this.#unknown.has(id) || this.#unknown.size < MAX_UNKNOWN_IDS)) {
         this.#unknown.set(id, (this.#unknown.get(id) ?? 0) + 1);
       }
-      this.#skip(id < 0 ? 'a record of at least 8 bytes' : 'an event id that has a format in the file', `event id ${id}`);
+      this.#skip(
+        id < 0 ? 'a record of at least 8 bytes' : 'an event id that has a format in the file',
+        `event id ${id}`,
+      );
       return;
     }
     event.text = plan.name;

@@ -1,6 +1,19 @@
 import { describe, expect, test } from 'vitest';
 import type { VtdConfig } from '../../src/hw/index.ts';
-import { contextDevice, contextDomain, contextGlobal, GiB, iotlbDomain, iotlbGlobal, iotlbPage, R, Rig, RW, SID, W } from './rig.ts';
+import {
+  contextDevice,
+  contextDomain,
+  contextGlobal,
+  GiB,
+  iotlbDomain,
+  iotlbGlobal,
+  iotlbPage,
+  R,
+  Rig,
+  RW,
+  SID,
+  W,
+} from './rig.ts';
 
 const PAGE = 0x7000000;
 const OTHER = 0x9000000;
@@ -38,7 +51,11 @@ describe('what an IOTLB invalidation covers', () => {
     ['global', iotlbGlobal(), 'fresh'],
     ['the context cache only', contextGlobal(), 'stale'],
   ];
-  for (const iotlb of [{ sets: 2048, ways: 2 }, { sets: 1, ways: 4 }, { sets: 16, ways: 4, replacement: 'fifo' as const }]) {
+  for (const iotlb of [
+    { sets: 2048, ways: 2 },
+    { sets: 1, ways: 4 },
+    { sets: 16, ways: 4, replacement: 'fifo' as const },
+  ]) {
     for (const tagBySid of [false, true]) {
       test.each(rows)(`%s (${iotlb.sets} sets, by source id ${tagBySid})`, (_name, descriptor, outcome) => {
         const { rig, top } = twoDomains({ iotlb, tagBySid });
@@ -89,7 +106,9 @@ describe('what an IOTLB invalidation covers', () => {
     for (let page = 0; page < 40; page++) rig.unit.translate(SID, GiB + page * 4096, R);
     const before = rig.unit.iotlbEntries().map((entry) => (entry.iova - GiB) / 4096);
     rig.submit(iotlbPage(5, GiB + 7 * 4096, 5));
-    expect(rig.unit.iotlbEntries().map((entry) => (entry.iova - GiB) / 4096)).toEqual(before.filter((page) => page >= 32));
+    expect(rig.unit.iotlbEntries().map((entry) => (entry.iova - GiB) / 4096)).toEqual(
+      before.filter((page) => page >= 32),
+    );
   });
 
   test('without CAP.PSI a page-selective request is done for the domain', () => {
@@ -126,6 +145,18 @@ describe('paging-structure caches', () => {
   ])('an entry is dropped or kept by: %s', (_name, descriptor, paddr) => {
     expect(moved(descriptor)).toBe(paddr);
     expect(moved(descriptor, { holdsStructure: false })).toBe(OTHER);
+  });
+
+  test('a mask of several 2 MiB regions drops the entries of all of them and of no other', () => {
+    const rig = new Rig();
+    const top = rig.context(SID);
+    const iovas = [0, 1, 2, 3, 4, 512].map((index) => 4 * GiB + index * 2 * MiB);
+    for (const iova of iovas) rig.map(top, iova, PAGE);
+    rig.enable();
+    for (const iova of iovas) rig.unit.translate(SID, iova, R);
+    rig.submit(iotlbPage(5, 4 * GiB + 2 * MiB, 11));
+    const left = rig.unit.structureEntries().filter((entry) => entry.level === 2);
+    expect(left.map((entry) => entry.iova).sort((a, b) => a - b)).toEqual([4 * GiB + 8 * MiB, 5 * GiB]);
   });
 
   test('levels 2, 3 and 4 are held with the tables they lead to', () => {
@@ -260,9 +291,9 @@ describe('caching mode', () => {
         spoil(rig, at);
         expect(rig.unit.translate(SID, GiB, R)).toBe(reason);
         expect(rig.unit.contextEntries().map((entry) => entry.domain)).toEqual(cachingMode ? [0] : []);
-        rig.store(rig.root, saved[0]![1]!);
-        rig.store(at, saved[0]![0]!);
-        rig.store(at + 8, saved[1]![0]!);
+        rig.store(rig.root, saved[0][1]);
+        rig.store(at, saved[0][0]);
+        rig.store(at + 8, saved[1][0]);
         rig.submit(...descriptors);
         expect(rig.unit.translate(SID, GiB, R)).toBe(cachingMode && outcome === 'stale' ? reason : PAGE);
       }

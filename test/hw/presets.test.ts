@@ -163,7 +163,8 @@ describe('snapshot and restore', () => {
   test.each(configs)('%s: a restored unit goes on as the original did', (_name, config) => {
     const rig = new Rig(config);
     const top = rig.context(SID);
-    for (let page = 0; page < 32; page += 2) rig.map(top, GiB + page * 4096, PAGE + page * 4096, page % 4 === 0 ? RW : R);
+    for (let page = 0; page < 32; page += 2)
+      rig.map(top, GiB + page * 4096, PAGE + page * 4096, page % 4 === 0 ? RW : R);
     rig.enable();
     const future = (seed: number): string => {
       const rng = new Rng(seed);

@@ -1,6 +1,17 @@
 import { describe, expect, test } from 'vitest';
 import type { VtdConfig } from '../../src/hw/index.ts';
-import { contextDevice, contextDomain, contextGlobal, GiB, iotlbDomain, iotlbGlobal, iotlbPage, R, Rig, SID } from './rig.ts';
+import {
+  contextDevice,
+  contextDomain,
+  contextGlobal,
+  GiB,
+  iotlbDomain,
+  iotlbGlobal,
+  iotlbPage,
+  R,
+  Rig,
+  SID,
+} from './rig.ts';
 
 const PAGE = 0x7000000;
 const IQE = 0x10;

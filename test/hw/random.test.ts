@@ -64,7 +64,8 @@ class World {
   constructor(seed: number, config: VtdConfig) {
     this.rng = new Rng(seed);
     this.rig = new Rig(config);
-    for (const [index, sid] of SIDS.entries()) this.tops[index] = this.rig.context(sid, { did: DIDS[index]!, levels: 3 + (index % 2) });
+    for (const [index, sid] of SIDS.entries())
+      this.tops[index] = this.rig.context(sid, { did: DIDS[index], levels: 3 + (index % 2) });
     // Reachable ones come from edits; these give nonsense entries something to hit.
     for (let count = 0; count < 4; count++) this.tables.push(this.rig.table());
     this.rig.enable();
@@ -80,29 +81,36 @@ class World {
   edit(): number[][] {
     const { rng, rig } = this;
     const index = rng.below(SIDS.length);
-    const sid = SIDS[index]!;
+    const sid = SIDS[index];
     if (rng.chance(0.1)) {
-      const old = this.did[index]!;
+      const old = this.did[index];
       const levels = 3 + (index % 2);
       const garbage = rng.below(6);
-      this.did[index] = DIDS[index]! + 16 * rng.below(2) * (index < 2 ? 1 : 0);
-      rig.context(sid, { did: this.did[index]!, levels, top: this.tops[index]!, tt: garbage === 0 ? 2 : 0, present: garbage !== 1 });
+      this.did[index] = DIDS[index] + 16 * rng.below(2) * (index < 2 ? 1 : 0);
+      rig.context(sid, {
+        did: this.did[index],
+        levels,
+        top: this.tops[index],
+        tt: garbage === 0 ? 2 : 0,
+        present: garbage !== 1,
+      });
       if (garbage === 2) rig.store(rig.contextAt(sid) + 8, 7);
       // A faulting context is held under domain 0; a good one under its own, and its translations are the domain's.
-      return [contextDevice(old, sid), contextDevice(0, sid), iotlbDomain(old), iotlbDomain(this.did[index]!)];
+      return [contextDevice(old, sid), contextDevice(0, sid), iotlbDomain(old), iotlbDomain(this.did[index])];
     }
     const levels = 3 + (index % 2);
     const iova = this.iova() % 2 ** (levels * 9 + 12);
     const level = rng.pick([1, 1, 1, 1, 2, 2, 3]);
     // Only below tables: where a leaf or nonsense stands in the way the edit is made there.
     let target = levels;
-    let table = this.tops[index]!;
+    let table = this.tops[index];
     const slot = (of: number): number => table + (Math.floor(iova / 4096 / 512 ** (of - 1)) % 512) * 8;
     while (target > level) {
       const at = slot(target);
       const lo = rig.mem.load32(at);
       if (lo === 0) rig.store(at, this.newTable() | RW);
-      else if ((lo & PS) !== 0 || rig.mem.load32(at + 4) !== 0 || rig.mem.slotOf(lo >>> 12) < 0 || (lo & 0x800) !== 0) break;
+      else if ((lo & PS) !== 0 || rig.mem.load32(at + 4) !== 0 || rig.mem.slotOf(lo >>> 12) < 0 || (lo & 0x800) !== 0)
+        break;
       table = rig.mem.load32(at) & -4096;
       target -= 1;
     }
@@ -111,14 +119,19 @@ class World {
     const choice = rng.below(10);
     if (choice < 2) rig.store(at, 0);
     else if (choice < 3 && target > 1) rig.store(at, this.newTable() | rng.pick([R, W, RW, RW]));
-    else if (choice < 4) rig.store(at, (rng.next32() & -4096) | RW | rng.pick([0, PS, 0x800]), rng.pick([0, 0, 1 << 19, 1 << 30]));
+    else if (choice < 4)
+      rig.store(at, (rng.next32() & -4096) | RW | rng.pick([0, PS, 0x800]), rng.pick([0, 0, 1 << 19, 1 << 30]));
     else if (choice < 5) rig.store(at, (0xfee00000 - (0xfee00000 % size)) | RW | (target > 1 ? PS : 0));
     else {
       const paddr = (1 + rng.below(60)) * size;
-      rig.store(at, (paddr % 2 ** 32) | rng.pick([R, W, RW, RW]) | (target > 1 ? PS : 0), Math.floor(paddr / 2 ** 32) & 0xff);
+      rig.store(
+        at,
+        (paddr % 2 ** 32) | rng.pick([R, W, RW, RW]) | (target > 1 ? PS : 0),
+        Math.floor(paddr / 2 ** 32) & 0xff,
+      );
     }
-    return [iotlbPage(this.did[index]!, iova - (iova % 4096), (target - 1) * 9 > 18 ? 18 : (target - 1) * 9)].concat(
-      target > 3 ? [iotlbDomain(this.did[index]!)] : [],
+    return [iotlbPage(this.did[index], iova - (iova % 4096), (target - 1) * 9 > 18 ? 18 : (target - 1) * 9)].concat(
+      target > 3 ? [iotlbDomain(this.did[index])] : [],
     );
   }
 
@@ -150,7 +163,15 @@ const configs: [string, VtdConfig][] = [
   ['tagged by source id', { cachingMode: true, tagBySid: true }],
   ['tagged by source id, small', { tagBySid: true, iotlb: { sets: 2, ways: 3 } }],
   ['no paging-structure cache', { cachingMode: true, holdsStructure: false }],
-  ['tiny caches', { cachingMode: true, iotlb: { sets: 1, ways: 2 }, pageCache: { sets: 1, ways: 1 }, contextCache: { sets: 1, ways: 1 } }],
+  [
+    'tiny caches',
+    {
+      cachingMode: true,
+      iotlb: { sets: 1, ways: 2 },
+      pageCache: { sets: 1, ways: 1 },
+      contextCache: { sets: 1, ways: 1 },
+    },
+  ],
   ['fifo', { cachingMode: true, iotlb: { sets: 4, ways: 4, replacement: 'fifo' } }],
   ['random', { cachingMode: true, iotlb: { sets: 4, ways: 4, replacement: 'random', seed: 9 } }],
   ['no page-selective requests', { cachingMode: true, psi: false }],
@@ -164,53 +185,60 @@ describe('with every change invalidated, no cache shows', () => {
       for (let step = 0; step < 250; step++) {
         const descriptors = world.edit();
         // A table shared by two places changes translations of both: the domains of all devices are told.
-        world.rig.submit(...descriptors, ...DIDS.flatMap((did) => [iotlbDomain(did), iotlbDomain((did + 16) & 0xffff)]));
+        world.rig.submit(
+          ...descriptors,
+          ...DIDS.flatMap((did) => [iotlbDomain(did), iotlbDomain((did + 16) & 0xffff)]),
+        );
         world.rig.clearFaults();
         // Not expect(): its cost per call would be most of this test.
         if (world.disagreements(12, seen) !== 0) throw new Error(`seed ${seed}, step ${step}: a translation is stale`);
       }
     }
     // The machine was not trivial: addresses and every fault of tables were met.
-    expect([...seen].sort()).toEqual(['12', '14', '2', '3', '4', '5', '6', '7', 'address']);
+    expect([...seen].sort((a, b) => (a < b ? -1 : 1))).toEqual(['12', '14', '2', '3', '4', '5', '6', '7', 'address']);
   });
 
-  test.each(configs.filter(([, config]) => config.psi !== false))('page-selective requests alone, tables not shared: %s', (_name, config) => {
-    for (let seed = 1; seed <= 4; seed++) {
-      const rng = new Rng(seed);
-      const rig = new Rig(config);
-      const top = rig.context(SID, { did: 5 });
-      rig.enable();
-      for (let step = 0; step < 400; step++) {
-        const level = rng.pick([1, 1, 1, 2]);
-        const size = 4096 * 512 ** (level - 1);
-        const nr = level === 1 ? 1 + rng.below(4) : 1;
-        const first = 2 ** 31 + rng.below(8) * 2 ** 21;
-        const start = level === 1 ? first + rng.below(509) * 4096 : first;
-        // A leaf table is only entered where no superpage stands.
-        const isSuperpage = (rig.mem.load32(rig.entryAt(top, 4, first, 2)) & PS) !== 0;
-        if (level === 1 && isSuperpage) continue;
-        const table = rig.entryAt(top, 4, first, 2);
-        const isTable = rig.mem.load32(table) !== 0 && !isSuperpage;
-        if (level === 2 && isTable) continue;
-        const unmap = rng.chance(0.4);
-        for (let index = 0; index < nr; index++) {
-          if (unmap) rig.unmap(top, start + index * size, level);
-          else rig.map(top, start + index * size, (1 + rng.below(500)) * size, rng.pick([R, RW, W]), level);
-        }
-        const last = start + nr * size - 1;
-        let am = 0;
-        while (Math.floor(start / 4096 / 2 ** am) !== Math.floor(last / 4096 / 2 ** am)) am += 1;
-        rig.submit(iotlbPage(5, start, am));
-        for (let count = 0; count < 10; count++) {
-          const iova = rng.chance(0.5) ? start + rng.below(nr * size) : 2 ** 31 + rng.below(8 * 2 ** 21);
-          const access = rng.pick([R, W, RW]);
-          const wanted = naive(rig, SID, BigInt(iova), access);
-          const actual = rig.unit.translate(SID, iova, access);
-          if (BigInt(actual) !== wanted) throw new Error(`seed ${seed}, step ${step}: ${actual} instead of ${wanted}`);
+  test.each(configs.filter(([, config]) => config.psi !== false))(
+    'page-selective requests alone, tables not shared: %s',
+    (_name, config) => {
+      for (let seed = 1; seed <= 4; seed++) {
+        const rng = new Rng(seed);
+        const rig = new Rig(config);
+        const top = rig.context(SID, { did: 5 });
+        rig.enable();
+        for (let step = 0; step < 400; step++) {
+          const level = rng.pick([1, 1, 1, 2]);
+          const size = 4096 * 512 ** (level - 1);
+          const nr = level === 1 ? 1 + rng.below(4) : 1;
+          const first = 2 ** 31 + rng.below(8) * 2 ** 21;
+          const start = level === 1 ? first + rng.below(509) * 4096 : first;
+          // A leaf table is only entered where no superpage stands.
+          const isSuperpage = (rig.mem.load32(rig.entryAt(top, 4, first, 2)) & PS) !== 0;
+          if (level === 1 && isSuperpage) continue;
+          const table = rig.entryAt(top, 4, first, 2);
+          const isTable = rig.mem.load32(table) !== 0 && !isSuperpage;
+          if (level === 2 && isTable) continue;
+          const unmap = rng.chance(0.4);
+          for (let index = 0; index < nr; index++) {
+            if (unmap) rig.unmap(top, start + index * size, level);
+            else rig.map(top, start + index * size, (1 + rng.below(500)) * size, rng.pick([R, RW, W]), level);
+          }
+          const last = start + nr * size - 1;
+          let am = 0;
+          while (Math.floor(start / 4096 / 2 ** am) !== Math.floor(last / 4096 / 2 ** am)) am += 1;
+          rig.submit(iotlbPage(5, start, am));
+          for (let count = 0; count < 10; count++) {
+            const iova = rng.chance(0.5) ? start + rng.below(nr * size) : 2 ** 31 + rng.below(8 * 2 ** 21);
+            const access = rng.pick([R, W, RW]);
+            const wanted = naive(rig, SID, BigInt(iova), access);
+            const actual = rig.unit.translate(SID, iova, access);
+            if (BigInt(actual) !== wanted)
+              throw new Error(`seed ${seed}, step ${step}: ${actual} instead of ${wanted}`);
+          }
         }
       }
-    }
-  });
+    },
+  );
 
   test('and without invalidation they do show: the comparison can fail', () => {
     for (const cachingMode of [false, true]) {

@@ -39,7 +39,12 @@ describe('registers', () => {
     ['recorded, CM off', { sagaw: [3], mgaw: 39 }, 0x22260206, 0x00d2008c],
     ['QEMU aw-bits=48, CM on', { cachingMode: true, sagaw: [3, 4] }, 0x222f0686, 0x00d2008c],
     ['default', {}, 0x222f0606, 0x00d2008c],
-    ['nothing optional', { psi: false, sllps1g: false, sllps2m: false, dwd: false, drd: false, mamv: 0 }, 0x222f0606, 0],
+    [
+      'nothing optional',
+      { psi: false, sllps1g: false, sllps2m: false, dwd: false, drd: false, mamv: 0 },
+      0x222f0606,
+      0,
+    ],
     ['RWBF, ZLR, 8 records, ND 2', { rwbf: true, zlr: true, nfr: 8, nd: 2 }, 0x226f0612, 0x00d2078c],
   ])('CAP: %s', (_name, config, lo, hi) => {
     const { unit } = new Rig(config);
@@ -50,7 +55,12 @@ describe('registers', () => {
     ['the recordings', { dt: false, coherent: false }, true, 0xf42],
     ['coherent memory', { dt: false }, true, 0xf43],
     ['non-coherent memory', { dt: false }, false, 0xf42],
-    ['device TLBs, snoop control, no queue, no pass-through', { dt: true, sc: true, qi: false, pt: false }, true, 0xf85],
+    [
+      'device TLBs, snoop control, no queue, no pass-through',
+      { dt: true, sc: true, qi: false, pt: false },
+      true,
+      0xf85,
+    ],
     ['interrupt remapping brings MHMV', { dt: false, ir: true, coherent: false }, true, 0xf00f4a],
   ])('ECAP: %s', (_name, config, coherent, lo) => {
     expect(new Rig(config, coherent).unit.read32(0x10)).toBe(lo);

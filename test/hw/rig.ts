@@ -24,7 +24,12 @@ export const iotlbDomain = (did: number): number[] => [0x22 | (did << 16), 0, 0,
 export const iotlbGlobal = (): number[] => [0x12, 0, 0, 0];
 export const contextGlobal = (): number[] => [0x11, 0, 0, 0];
 export const contextDomain = (did: number): number[] => [0x21 | (did << 16), 0, 0, 0];
-export const contextDevice = (did: number, sid: number, fm = 0): number[] => [0x31 | (did << 16), sid | (fm << 16), 0, 0];
+export const contextDevice = (did: number, sid: number, fm = 0): number[] => [
+  0x31 | (did << 16),
+  sid | (fm << 16),
+  0,
+  0,
+];
 
 export interface ContextFields {
   did?: number;
@@ -73,7 +78,11 @@ export class Rig {
     const at = this.contextAt(sid);
     const lo = top % 2 ** 32;
     this.store(at + 8, ((fields.did ?? 5) << 8) | ((fields.levels ?? 4) - 2));
-    this.store(at, lo | ((fields.tt ?? 0) << 2) | (fields.fpd ? 2 : 0) | (fields.present === false ? 0 : 1), Math.floor(top / 2 ** 32));
+    this.store(
+      at,
+      lo | ((fields.tt ?? 0) << 2) | (fields.fpd ? 2 : 0) | (fields.present === false ? 0 : 1),
+      Math.floor(top / 2 ** 32),
+    );
     return top;
   }
 

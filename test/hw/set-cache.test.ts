@@ -11,11 +11,11 @@ const put = (cache: SetCache, page: number, value: number): void => {
 };
 const get = (cache: SetCache, page: number): number => {
   const at = cache.find(page, KEY, 0);
-  return at < 0 ? -1 : cache.words[at + ENTRY_DATA]!;
+  return at < 0 ? -1 : cache.words[at + ENTRY_DATA];
 };
 const pages = (cache: SetCache): number[] => {
   const found: number[] = [];
-  cache.forEach((words, at) => found.push(words[at]!));
+  cache.forEach((words, at) => found.push(words[at]));
   return found;
 };
 
@@ -52,7 +52,7 @@ describe('replacement in one set of three ways', () => {
       const gone = before.findIndex((one) => !pages(cache).includes(one));
       if (gone >= 0) ages.add(gone);
     }
-    expect([...ages].sort()).toEqual([0, 1, 2]);
+    expect([...ages].sort((a, b) => a - b)).toEqual([0, 1, 2]);
   });
 
   test('an empty way is used before anything is evicted', () => {
@@ -114,7 +114,7 @@ describe('against a list', () => {
         }
         if (step % 64 !== 0) continue;
         const live = [0, 0, 0, 0];
-        cache.forEach((words, entry) => (live[(words[entry + 1]! >>> 10) & 0x3f]! += 1));
+        cache.forEach((words, entry) => (live[(words[entry + 1] >>> 10) & 0x3f] += 1));
         expect(live).toEqual([0, 1, 2, 3].map((one) => cache.nrLive(one)));
       }
       expect(hits).toBeGreaterThan(20);

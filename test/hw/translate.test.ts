@@ -33,30 +33,83 @@ const faults: FaultCase[] = [
   { name: 'context width 30 bits', reason: 0x3, spoil: (rig, top) => context(rig, top | 1, 0, 0x500) },
   { name: 'context width 48 of a 39-bit unit', reason: 0x3, spoil: () => {}, config: { sagaw: [3] } },
   { name: 'context type 3', reason: 0x3, spoil: (rig, top) => context(rig, top | 0xd, 0, 0x502) },
-  { name: 'context type 1 without device TLBs', reason: 0x3, spoil: (rig, top) => context(rig, top | 5, 0, 0x502), config: { dt: false } },
-  { name: 'pass-through not supported', reason: 0x3, spoil: (rig, top) => context(rig, top | 9, 0, 0x502), config: { pt: false } },
+  {
+    name: 'context type 1 without device TLBs',
+    reason: 0x3,
+    spoil: (rig, top) => context(rig, top | 5, 0, 0x502),
+    config: { dt: false },
+  },
+  {
+    name: 'pass-through not supported',
+    reason: 0x3,
+    spoil: (rig, top) => context(rig, top | 9, 0, 0x502),
+    config: { pt: false },
+  },
   { name: 'IOVA beyond 48 bits', reason: 0x4, spoil: () => {}, iova: 2 ** 48 },
-  { name: 'IOVA beyond 39 bits of a 3-level context', reason: 0x4, spoil: (rig) => rig.context(SID, { levels: 3 }), iova: 2 ** 39 },
+  {
+    name: 'IOVA beyond 39 bits of a 3-level context',
+    reason: 0x4,
+    spoil: (rig) => rig.context(SID, { levels: 3 }),
+    iova: 2 ** 39,
+  },
   { name: 'IOVA beyond MGAW', reason: 0x4, spoil: () => {}, config: { mgaw: 36 }, iova: 2 ** 36 },
   { name: 'IOVA at the end of numbers', reason: 0x4, spoil: () => {}, iova: 2 ** 53 - 1 },
   { name: 'write to a read-only leaf', reason: 0x5, spoil: (rig, top) => entry(rig, top, 1, PAGE | R), access: 2 },
-  { name: 'write below a read-only level 2', reason: 0x5, spoil: (rig, top) => rig.mem.store32(rig.entryAt(top, 4, GiB, 2), (rig.entryAt(top, 4, GiB, 1) & -4096) | R), access: 2 },
+  {
+    name: 'write below a read-only level 2',
+    reason: 0x5,
+    spoil: (rig, top) => rig.mem.store32(rig.entryAt(top, 4, GiB, 2), (rig.entryAt(top, 4, GiB, 1) & -4096) | R),
+    access: 2,
+  },
   { name: 'write to a page not present', reason: 0x5, spoil: (rig, top) => entry(rig, top, 1, 0), access: 2 },
-  { name: 'read and write of a read-only leaf', reason: 0x5, spoil: (rig, top) => entry(rig, top, 1, PAGE | R), access: 3 },
+  {
+    name: 'read and write of a read-only leaf',
+    reason: 0x5,
+    spoil: (rig, top) => entry(rig, top, 1, PAGE | R),
+    access: 3,
+  },
   { name: 'read of a write-only leaf', reason: 0x6, spoil: (rig, top) => entry(rig, top, 1, PAGE | W) },
-  { name: 'read and write of a write-only leaf', reason: 0x6, spoil: (rig, top) => entry(rig, top, 1, PAGE | W), access: 3 },
-  { name: 'read of a leaf that is not zero but not present', reason: 0x6, spoil: (rig, top) => entry(rig, top, 1, PAGE) },
+  {
+    name: 'read and write of a write-only leaf',
+    reason: 0x6,
+    spoil: (rig, top) => entry(rig, top, 1, PAGE | W),
+    access: 3,
+  },
+  {
+    name: 'read of a leaf that is not zero but not present',
+    reason: 0x6,
+    spoil: (rig, top) => entry(rig, top, 1, PAGE),
+  },
   { name: 'read where level 4 is not present', reason: 0x6, spoil: (rig, top) => entry(rig, top, 4, 0) },
-  { name: 'R above W: no rights left', reason: 0x6, spoil: (rig, top) => rig.mem.store32(rig.entryAt(top, 4, GiB, 3), (rig.entryAt(top, 4, GiB, 2) & -4096) | W) },
+  {
+    name: 'R above W: no rights left',
+    reason: 0x6,
+    spoil: (rig, top) => rig.mem.store32(rig.entryAt(top, 4, GiB, 3), (rig.entryAt(top, 4, GiB, 2) & -4096) | W),
+  },
   { name: 'level 2 points outside memory', reason: 0x7, spoil: (rig, top) => entry(rig, top, 2, 0xf0000000 | RW, 1) },
   { name: 'top table outside memory', reason: 0x7, spoil: (rig) => context(rig, 1, 0x70, 0x502) },
-  { name: 'root table outside memory', reason: 0x8, spoil: (rig) => { rig.unit.write64(0x20, 0, 0x70); rig.unit.write32(0x18, 0xc4000000); } },
+  {
+    name: 'root table outside memory',
+    reason: 0x8,
+    spoil: (rig) => {
+      rig.unit.write64(0x20, 0, 0x70);
+      rig.unit.write32(0x18, 0xc4000000);
+    },
+  },
   { name: 'context table outside memory', reason: 0x9, spoil: (rig) => rig.store(rig.root, 1, 0x70) },
   { name: 'root entry reserved bit 1', reason: 0xa, spoil: (rig) => rig.store(rig.root, rig.mem.load32(rig.root) | 2) },
-  { name: 'root entry address beyond the host', reason: 0xa, spoil: (rig) => rig.store(rig.root, rig.mem.load32(rig.root), 1 << 16) },
+  {
+    name: 'root entry address beyond the host',
+    reason: 0xa,
+    spoil: (rig) => rig.store(rig.root, rig.mem.load32(rig.root), 1 << 16),
+  },
   { name: 'root entry upper half', reason: 0xa, spoil: (rig) => rig.store(rig.root + 8, 0, 1) },
   { name: 'context entry bit 4', reason: 0xb, spoil: (rig, top) => context(rig, top | 0x11, 0, 0x502) },
-  { name: 'context entry address beyond the host', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 1 << 16, 0x502) },
+  {
+    name: 'context entry address beyond the host',
+    reason: 0xb,
+    spoil: (rig, top) => context(rig, top | 1, 1 << 16, 0x502),
+  },
   { name: 'context entry bit 71', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 0, 0x582) },
   { name: 'context entry bit 88', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 0, 0x1000502) },
   { name: 'context entry bit 127', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 0, 0x502, 1 << 31) },
@@ -64,17 +117,45 @@ const faults: FaultCase[] = [
   { name: 'leaf bit 62', reason: 0xc, spoil: (rig, top) => entry(rig, top, 1, PAGE | RW, 1 << 30) },
   { name: 'SNP without snoop control', reason: 0xc, spoil: (rig, top) => entry(rig, top, 1, PAGE | RW | 0x800) },
   { name: 'page size bit at level 4', reason: 0xc, spoil: (rig, top) => entry(rig, top, 4, RW | PS) },
-  { name: '2 MiB page without the capability', reason: 0xc, spoil: (rig, top) => entry(rig, top, 2, RW | PS), config: { sllps2m: false } },
-  { name: '1 GiB page without the capability', reason: 0xc, spoil: (rig, top) => entry(rig, top, 3, RW | PS), config: { sllps1g: false } },
+  {
+    name: '2 MiB page without the capability',
+    reason: 0xc,
+    spoil: (rig, top) => entry(rig, top, 2, RW | PS),
+    config: { sllps2m: false },
+  },
+  {
+    name: '1 GiB page without the capability',
+    reason: 0xc,
+    spoil: (rig, top) => entry(rig, top, 3, RW | PS),
+    config: { sllps1g: false },
+  },
   { name: '2 MiB page not aligned', reason: 0xc, spoil: (rig, top) => entry(rig, top, 2, 0x101000 | RW | PS) },
   { name: '1 GiB page not aligned', reason: 0xc, spoil: (rig, top) => entry(rig, top, 3, 0x20000000 | RW | PS) },
-  { name: 'non-leaf address beyond the host', reason: 0xc, spoil: (rig, top) => entry(rig, top, 3, 0x1000 | RW, 1 << 17) },
-  { name: 'poison of a freed table', reason: 0xc, spoil: (rig, top) => rig.mem.fillFrame(rig.entryAt(top, 4, GiB, 1) / 4096 | 0, 0x6b6b6b6b) },
+  {
+    name: 'non-leaf address beyond the host',
+    reason: 0xc,
+    spoil: (rig, top) => entry(rig, top, 3, 0x1000 | RW, 1 << 17),
+  },
+  {
+    name: 'poison of a freed table',
+    reason: 0xc,
+    spoil: (rig, top) => rig.mem.fillFrame((rig.entryAt(top, 4, GiB, 1) / 4096) | 0, 0x6b6b6b6b),
+  },
   { name: 'translation request with type 0', reason: 0xd, spoil: () => {}, access: R | ACCESS_TRANSLATION_REQUEST },
   { name: 'translated request with type 0', reason: 0xd, spoil: () => {}, access: R | ACCESS_TRANSLATED },
-  { name: 'translated request with pass-through', reason: 0xd, spoil: (rig) => rig.context(SID, { tt: 2 }), access: R | ACCESS_TRANSLATED },
+  {
+    name: 'translated request with pass-through',
+    reason: 0xd,
+    spoil: (rig) => rig.context(SID, { tt: 2 }),
+    access: R | ACCESS_TRANSLATED,
+  },
   { name: 'output in the interrupt range', reason: 0xe, spoil: (rig, top) => entry(rig, top, 1, 0xfee00000 | RW) },
-  { name: 'output at the end of the interrupt range', reason: 0xe, spoil: (rig, top) => entry(rig, top, 1, 0xfeeff000 | RW), access: 2 },
+  {
+    name: 'output at the end of the interrupt range',
+    reason: 0xe,
+    spoil: (rig, top) => entry(rig, top, 1, 0xfeeff000 | RW),
+    access: 2,
+  },
 ];
 
 describe('faults', () => {
@@ -172,6 +253,8 @@ describe('translation', () => {
     expect(rig.unit.translate(SID + 1, 0x4445000, R | ACCESS_TRANSLATED)).toBe(0x4445000);
     // A translation request that finds no rights is an answer, not a fault.
     expect(rig.unit.translate(SID + 1, GiB, W | ACCESS_TRANSLATION_REQUEST)).toBe(-5);
+    // One that asks for no rights at all still does not find a page where there is none.
+    expect(rig.unit.translate(SID + 1, GiB + 4096, ACCESS_TRANSLATION_REQUEST)).toBe(-6);
     expect(rig.unit.pendingFaults()).toEqual([]);
   });
 
@@ -226,6 +309,11 @@ describe('translation', () => {
       PAGE,
       PAGE + 0x1000,
     ]);
-    expect(rig.unit.iotlbEntries().map((one) => one.domain).sort()).toEqual([5, 6]);
+    expect(
+      rig.unit
+        .iotlbEntries()
+        .map((one) => one.domain)
+        .sort((a, b) => a - b),
+    ).toEqual([5, 6]);
   });
 });

@@ -63,7 +63,11 @@ export const ATTACH = 1266;
 export const OTHER = 77;
 
 const FTRACE_FORMATS = [
-  format('print', PRINT, '\tfield:unsigned long ip;\toffset:8;\tsize:8;\tsigned:0;\n\tfield:char buf[];\toffset:16;\tsize:0;\tsigned:0;\n'),
+  format(
+    'print',
+    PRINT,
+    '\tfield:unsigned long ip;\toffset:8;\tsize:8;\tsigned:0;\n\tfield:char buf[];\toffset:16;\tsize:0;\tsigned:0;\n',
+  ),
 ];
 
 /** `swapped`: paddr before iova, which only a reader that goes by the format gets right. */
@@ -95,13 +99,19 @@ export interface FileOptions {
 }
 
 function headerInfo(longBytes: number, pageBytes: number): Bytes {
-  const page = `	field: u64 timestamp;	offset:0;	size:8;	signed:0;
+  const pageText = `	field: u64 timestamp;	offset:0;	size:8;	signed:0;
 	field: local_t commit;	offset:8;	size:${longBytes};	signed:1;
 	field: int overwrite;	offset:8;	size:1;	signed:1;
 	field: char data;	offset:${8 + longBytes};	size:${pageBytes - 8 - longBytes};	signed:1;
 `;
   const event = '# compressed entry header\n\ttype_len    :    5 bits\n';
-  return new Bytes().text('header_page\0').int(page.length, 8).text(page).text('header_event\0').int(event.length, 8).text(event);
+  return new Bytes()
+    .text('header_page\0')
+    .int(pageText.length, 8)
+    .text(pageText)
+    .text('header_event\0')
+    .int(event.length, 8)
+    .text(event);
 }
 
 function ftraceFormats(): Bytes {
@@ -121,10 +131,15 @@ function eventFormats(swapped: boolean): Bytes {
 }
 
 /** A page: a time, the flags of the commit word, and records made by the functions below. */
-export function page(time: number | bigint, records: readonly Uint8Array[], options: FileOptions = {}, commitFlags = 0): Uint8Array {
+export function page(
+  time: number | bigint,
+  records: readonly Uint8Array[],
+  options: FileOptions = {},
+  commitFlags = 0,
+): Uint8Array {
   const longBytes = options.longBytes ?? 8;
   const data = new Bytes();
-  for (const record of records) data.raw(record);
+  for (const one of records) data.raw(one);
   return new Bytes()
     .int(time, 8)
     .int(BigInt(data.length) | (BigInt(commitFlags) & 0xffffffffn), longBytes)
@@ -141,21 +156,35 @@ export function record(delta: number, data: Uint8Array, long = false): Uint8Arra
   return out.raw(data).align(4).bytes;
 }
 
-export const timeExtend = (delta: bigint): Uint8Array => new Bytes().int((delta & 0x7ffffffn) * 32n + 30n, 4).int(delta >> 27n, 4).bytes;
-export const timeStamp = (time: bigint): Uint8Array => new Bytes().int((time & 0x7ffffffn) * 32n + 31n, 4).int(time >> 27n, 4).bytes;
-export const padding = (nrBytes: number, delta = 1): Uint8Array => new Bytes().int(delta * 32 + 29, 4).int(nrBytes - 4, 4).pad(nrBytes).bytes;
+export const timeExtend = (delta: bigint): Uint8Array =>
+  new Bytes().int((delta & 0x7ffffffn) * 32n + 30n, 4).int(delta >> 27n, 4).bytes;
+export const timeStamp = (time: bigint): Uint8Array =>
+  new Bytes().int((time & 0x7ffffffn) * 32n + 31n, 4).int(time >> 27n, 4).bytes;
+export const padding = (nrBytes: number, delta = 1): Uint8Array =>
+  new Bytes()
+    .int(delta * 32 + 29, 4)
+    .int(nrBytes - 4, 4)
+    .pad(nrBytes).bytes;
 export const endOfPage = (): Uint8Array => new Bytes().int(29, 4).bytes;
 
 function common(id: number, pid: number, flags: number): Bytes {
   return new Bytes().int(id, 2).int(flags, 1).int(0, 1).int(pid, 4);
 }
 
-export function mapData(first: number | bigint, second: number | bigint, size: number | bigint, pid = 7, flags = 0): Uint8Array {
+export function mapData(
+  first: number | bigint,
+  second: number | bigint,
+  size: number | bigint,
+  pid = 7,
+  flags = 0,
+): Uint8Array {
   return common(MAP, pid, flags).int(first, 8).int(second, 8).int(size, 8).bytes;
 }
 
 export function attachData(device: string, pid = 7): Uint8Array {
-  return common(ATTACH, pid, 0).int(12 + ((device.length + 1) << 16), 4).text(`${device}\0`).bytes;
+  return common(ATTACH, pid, 0)
+    .int(12 + ((device.length + 1) << 16), 4)
+    .text(`${device}\0`).bytes;
 }
 
 export function markData(text: string): Uint8Array {
@@ -217,10 +246,16 @@ function version7(cpus: readonly Cpu[], options: FileOptions): Uint8Array {
       const small = compression.pack(content);
       stored = new Bytes().int(small.length, 4).int(content.length, 4).raw(small).bytes;
     }
-    body.int(id, 2).int(packed ? 1 : 0, 2).int(0, 4).int(stored.length, 8).raw(stored);
+    body
+      .int(id, 2)
+      .int(packed ? 1 : 0, 2)
+      .int(0, 4)
+      .int(stored.length, 8)
+      .raw(stored);
     return at;
   };
-  const option = (id: number, content: Uint8Array): Uint8Array => new Bytes().int(id, 2).int(content.length, 4).raw(content).bytes;
+  const option = (id: number, content: Uint8Array): Uint8Array =>
+    new Bytes().int(id, 2).int(content.length, 4).raw(content).bytes;
   const pointer = (offset: number): Uint8Array => new Bytes().int(offset, 8).bytes;
 
   const info = section(16, headerInfo(options.longBytes ?? 8, pageBytes).bytes);
@@ -234,7 +269,10 @@ function version7(cpus: readonly Cpu[], options: FileOptions): Uint8Array {
     const offset = bufferAt + 16 + data.length;
     if (compression === undefined) {
       data.raw(concat(pages));
-      table.int(cpu, 4).int(offset, 8).int(pages.length * pageBytes, 8);
+      table
+        .int(cpu, 4)
+        .int(offset, 8)
+        .int(pages.length * pageBytes, 8);
       continue;
     }
     const chunks = new Bytes();
@@ -248,9 +286,17 @@ function version7(cpus: readonly Cpu[], options: FileOptions): Uint8Array {
     // The size leaves the count out, as trace-cmd 3.1.6 writes it.
     table.int(cpu, 4).int(offset, 8).int(chunks.length, 8);
   }
-  body.int(3, 2).int(compression === undefined ? 0 : 1, 2).int(0, 4).int(data.length, 8).raw(data.bytes);
+  body
+    .int(3, 2)
+    .int(compression === undefined ? 0 : 1, 2)
+    .int(0, 4)
+    .int(data.length, 8)
+    .raw(data.bytes);
   // Two option sections, chained.
-  const second = new Bytes().raw(option(3, table.bytes)).raw(option(99, new Uint8Array(5))).raw(option(0, pointer(0)));
+  const second = new Bytes()
+    .raw(option(3, table.bytes))
+    .raw(option(99, new Uint8Array(5)))
+    .raw(option(0, pointer(0)));
   const secondAt = section(0, second.bytes, false);
   const first = new Bytes()
     .raw(option(16, pointer(info)))

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { detect } from '../../src/trace/index.ts';
 import { bytesOf } from './collect.ts';
 
-const raw = (...bytes: number[]): Uint8Array => Uint8Array.from([...bytes, ...new Array<number>(64).fill(0)]);
+const raw = (...bytes: number[]): Uint8Array => Uint8Array.from([...bytes, ...new Uint8Array(64)]);
 const MAP = ' nvme-1234 [003] d..1. 812.345678: map: IOMMU: iova=0x1000 paddr=0x1000 size=4096\n';
 
 describe('what an input is', () => {
@@ -13,7 +13,12 @@ describe('what an input is', () => {
     ['zstd behind a skippable frame', raw(0x51, 0x2a, 0x4d, 0x18), 'zstd', /zstd/],
     ['trace.dat', bytesOf('\u0017\u0008Dtracing7\u0000'), 'trace.dat', /trace\.dat/],
     ['ftrace text', bytesOf(`# tracer: nop\n#\n${MAP}`), 'text', /text/],
-    ['a trace without events', bytesOf('# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0   #P:2\n'), 'text', /without events/],
+    [
+      'a trace without events',
+      bytesOf('# tracer: nop\n#\n# entries-in-buffer/entries-written: 0/0   #P:2\n'),
+      'text',
+      /without events/,
+    ],
     ['trace-cmd report', bytesOf('cpus=2\n'), 'text', /text/],
     ['a trace that starts with losses', bytesOf('CPU:1 [LOST 3 EVENTS]\n'), 'text', /text/],
     ['a QEMU log', bytesOf('14170@1795333711.505339:vtd_context_cache_reset \n'), 'qemu-log', /QEMU/],

@@ -53,7 +53,7 @@ describe('chunk borders', () => {
     const text = SAMPLE.split('\n').slice(0, 9).join('\n');
     const many = bytesOf(`${text}\n`.repeat(50));
     const lines: Uint8Array[] = [];
-    for (let at = 0; at < many.length; ) {
+    for (let at = 0; at < many.length;) {
       const end = many.indexOf(10, at) + 1;
       lines.push(many.subarray(at, end));
       at = end;
@@ -68,13 +68,25 @@ const LINE_TEMPLATE =
 /** What a map line says, by a regular expression and bigint: the independent reading. */
 function oracle(line: string): Plain | undefined {
   const match =
-    /^.*-(\d{1,10})\s+\[(\d{3,6})\]\s+(?:([^\s]{4,8})\s+)?(\d+)(?:\.(\d{1,9}))?:\s+map:\s+IOMMU:\s*iova=0x([0-9a-fA-F]+)\s+-\s*0x([0-9a-fA-F]+)\s+paddr=0x([0-9a-fA-F]+)\s+size=(\d+)\s*$/.exec(line);
+    /^.*-(\d{1,10})\s+\[(\d{3,6})\]\s+(?:([^\s]{4,8})\s+)?(\d+)(?:\.(\d{1,9}))?:\s+map:\s+IOMMU:\s*iova=0x([0-9a-fA-F]+)\s+-\s*0x([0-9a-fA-F]+)\s+paddr=0x([0-9a-fA-F]+)\s+size=(\d+)\s*$/.exec(
+      line,
+    );
   if (match === null) return undefined;
-  const [iova, end, paddr] = [match[6], match[7], match[8]].map((digits) => BigInt(`0x${digits}`)) as [bigint, bigint, bigint];
+  const [iova, end, paddr] = [match[6], match[7], match[8]].map((digits) => BigInt(`0x${digits}`)) as [
+    bigint,
+    bigint,
+    bigint,
+  ];
   const size = BigInt(match[9] ?? '');
   const limit = 2n ** 53n;
   if (end - iova !== size || end >= limit || paddr + size >= limit) return undefined;
-  return { iova: Number(iova), nrBytes: Number(size), paddr: Number(paddr), pid: Number(match[1]), cpu: Number(match[2]) };
+  return {
+    iova: Number(iova),
+    nrBytes: Number(size),
+    paddr: Number(paddr),
+    pid: Number(match[1]),
+    cpu: Number(match[2]),
+  };
 }
 
 describe('damaged lines', () => {
@@ -82,14 +94,19 @@ describe('damaged lines', () => {
     const alphabet = '0123456789abcdefxX .:-=[]IOMUsize\t\u0000\u00ff';
     fc.assert(
       fc.property(
-        fc.array(fc.tuple(fc.nat(LINE_TEMPLATE.length - 1), fc.nat(alphabet.length - 1)), { minLength: 1, maxLength: 3 }),
+        fc.array(fc.tuple(fc.nat(LINE_TEMPLATE.length - 1), fc.nat(alphabet.length - 1)), {
+          minLength: 1,
+          maxLength: 3,
+        }),
         fc.boolean(),
         (changes, padded) => {
-          const chars = [...LINE_TEMPLATE];
+          const chars = LINE_TEMPLATE.split('');
           for (const [at, letter] of changes) chars[at] = alphabet[letter] ?? ' ';
           const line = chars.join('');
           const head = `${LINE_TEMPLATE}\n`;
-          const bytes = Uint8Array.from(head + line + '\n' + (padded ? '#\n'.repeat(200) : ''), (char) => char.charCodeAt(0));
+          const bytes = Uint8Array.from(head + line + '\n' + (padded ? '#\n'.repeat(200) : ''), (char) =>
+            char.charCodeAt(0),
+          );
           const events = readText(bytes).events.slice(1);
           for (const event of events.filter((one) => one['kind'] === 'map')) {
             const expected = oracle(line);
@@ -154,7 +171,9 @@ describe('long lines', () => {
     reader.push(bytesOf(`\n${LINE_TEMPLATE}\n`));
     const summary = reader.end();
     expect(summary).toMatchObject({ lines: 3, events: 2, skipped: 1 });
-    expect(all.skipped).toMatchObject([{ line: 2, what: expect.stringMatching(/at most/), excerpt: `${'x'.repeat(80)}...` }]);
+    expect(all.skipped).toMatchObject([
+      { line: 2, what: expect.stringMatching(/at most/), excerpt: `${'x'.repeat(80)}...` },
+    ]);
     expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(16 << 20);
   });
 
@@ -172,7 +191,12 @@ describe('long lines', () => {
 
   test('a QEMU log too', () => {
     const skipped: string[] = [];
-    const reader = new QemuLogReader({ descriptor() {}, mark() {}, tail() {}, skipped: (_line, what) => void skipped.push(what) });
+    const reader = new QemuLogReader({
+      descriptor() {},
+      mark() {},
+      tail() {},
+      skipped: (_line, what) => void skipped.push(what),
+    });
     for (let i = 0; i < 64; i++) reader.push(mib);
     expect(reader.end()).toMatchObject({ lines: 1, skipped: 1 });
     expect(skipped).toHaveLength(1);

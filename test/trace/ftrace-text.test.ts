@@ -88,23 +88,51 @@ const LINES: readonly [name: string, line: string, record: object][] = [
     ' nvme-1234    ( 1200) [003] d..1.  812.345678: tracing_mark_write: x',
     { kind: 'mark', ...t812, text: 'x' },
   ],
-  [' unknown', ' nvme-1234    (-----) [003] d..1.  812.345678: tracing_mark_write: x', { kind: 'mark', ...t812, text: 'x' }],
+  [
+    ' unknown',
+    ' nvme-1234    (-----) [003] d..1.  812.345678: tracing_mark_write: x',
+    { kind: 'mark', ...t812, text: 'x' },
+  ],
   [
     'a task name with a dash, colons and a slash',
     'kworker/u4:0-9   [001] ..s1.  812.345678: tracing_mark_write: x',
     { kind: 'mark', ...at(812_345_678_000, 9, 1, 1), text: 'x' },
   ],
-  ['idle', '          <idle>-0       [000] d.h2.     4.764997: tracing_mark_write: x', { kind: 'mark', ...at(4_764_997_000, 0, 0, 2), text: 'x' }],
+  [
+    'idle',
+    '          <idle>-0       [000] d.h2.     4.764997: tracing_mark_write: x',
+    { kind: 'mark', ...at(4_764_997_000, 0, 0, 2), text: 'x' },
+  ],
   [
     'a task name that ends like a pid',
     'irq/25-AMD-Vi-210 [001] d.Z..    99.100000: io_page_fault: IOMMU:nvme 0000:01:00.0 iova=0x0000000000002000 flags=0x0020',
     { kind: 'fault', ...at(99_100_000_000, 210, 1, 3), device: '0000:01:00.0', iova: 0x2000, extra: 0x20 },
   ],
-  ['a task name like a line', 'my task: map: x-12 [001] .....    99.100000: tracing_mark_write: y', { kind: 'mark', ...at(99_100_000_000, 12, 1), text: 'y' }],
-  ['a task name like a CPU column', '  a-1 [000] 2: b:-77 [001] .....    99.100000: tracing_mark_write: y', { kind: 'mark', ...at(99_100_000_000, 77, 1), text: 'y' }],
-  ['a task name with brackets', '       [x] [y]-77 [001] .....    99.100000: tracing_mark_write: y', { kind: 'mark', ...at(99_100_000_000, 77, 1), text: 'y' }],
-  ['no task name', '-77 [001] .....    99.100000: tracing_mark_write: y', { kind: 'mark', ...at(99_100_000_000, 77, 1), text: 'y' }],
-  ['128 CPUs and a long pid', ' x-4194304 [1023] .....    99.100000: tracing_mark_write: y', { kind: 'mark', ...at(99_100_000_000, 4194304, 1023), text: 'y' }],
+  [
+    'a task name like a line',
+    'my task: map: x-12 [001] .....    99.100000: tracing_mark_write: y',
+    { kind: 'mark', ...at(99_100_000_000, 12, 1), text: 'y' },
+  ],
+  [
+    'a task name like a CPU column',
+    '  a-1 [000] 2: b:-77 [001] .....    99.100000: tracing_mark_write: y',
+    { kind: 'mark', ...at(99_100_000_000, 77, 1), text: 'y' },
+  ],
+  [
+    'a task name with brackets',
+    '       [x] [y]-77 [001] .....    99.100000: tracing_mark_write: y',
+    { kind: 'mark', ...at(99_100_000_000, 77, 1), text: 'y' },
+  ],
+  [
+    'no task name',
+    '-77 [001] .....    99.100000: tracing_mark_write: y',
+    { kind: 'mark', ...at(99_100_000_000, 77, 1), text: 'y' },
+  ],
+  [
+    '128 CPUs and a long pid',
+    ' x-4194304 [1023] .....    99.100000: tracing_mark_write: y',
+    { kind: 'mark', ...at(99_100_000_000, 4194304, 1023), text: 'y' },
+  ],
   [
     'attach',
     ' swapper/0-1  [000] .....    1.234567: attach_device_to_domain: IOMMU: device=0000:00:14.0',
@@ -188,7 +216,14 @@ const LINES: readonly [name: string, line: string, record: object][] = [
   [
     'dma_map_sg of 6.12.0',
     ' fio-4711 [005] d..1. 77.000001: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE dma_addrs={0x1000,0x5000} sizes={0x1000,0x200} phys_addrs={0x9000,0xa000} attrs=',
-    { kind: 'dmaMapSg', ...t77, device: '0000:01:00.0', extra: 2, list: [0x1000, 0x1000, 0x5000, 0x200], listTruncated: false },
+    {
+      kind: 'dmaMapSg',
+      ...t77,
+      device: '0000:01:00.0',
+      extra: 2,
+      list: [0x1000, 0x1000, 0x5000, 0x200],
+      listTruncated: false,
+    },
   ],
   [
     'dma_map_sg_err',
@@ -228,7 +263,13 @@ const LINES: readonly [name: string, line: string, record: object][] = [
   [
     'qi_submit (recorded)',
     '            init-1       [001] d..2.     3.501992: qi_submit: iotlb_inv dmar0: 0x300e2 0x0 0x0 0x0',
-    { kind: 'qiSubmit', ...at(3_501_992_000, 1, 1), text: 'iotlb_inv', words: [0x300e2, 0, 0, 0, 0, 0, 0, 0], extra: 0 },
+    {
+      kind: 'qiSubmit',
+      ...at(3_501_992_000, 1, 1),
+      text: 'iotlb_inv',
+      words: [0x300e2, 0, 0, 0, 0, 0, 0, 0],
+      extra: 0,
+    },
   ],
   [
     'qi_submit with all 64 bits',
@@ -263,12 +304,36 @@ const LINES: readonly [name: string, line: string, record: object][] = [
     '            init-1       [000] d..1.     2.478259: amdcmd: (__iommu_queue_command_sync+0x0/0xd0) d0=0x1 d1=0x20000000 d2=0x0 d3=0x0',
     { kind: 'other', ...at(2_478_259_000, 1, 0), text: 'amdcmd' },
   ],
-  ['the function tracer', '  bash-7 [000] ....  2.000000: do_sys_open <-do_syscall_64', { kind: 'other', ...at(2_000_000_000, 7, 0), text: 'function' }],
-  ['a mark (recorded)', '            init-1       [001] .....     5.636403: tracing_mark_write: LAB 101-boot-done', { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'LAB 101-boot-done' }],
-  ['a mark in trace-cmd report', '  init-1  [001]  5.636403: print:                tracing_mark_write: LAB: 101', { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'LAB: 101' }],
-  ['a mark in perf script', 'init 1 [001]  5.636403: ftrace:print: tracing_mark_write: LAB 101 ', { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'LAB 101' }],
-  ['bprint', '  init-1  [001]  5.636403: bprint:               my_func: hello', { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'hello' }],
-  ['a mark in UTF-8', '  init-1  [001] ..... 5.636403: tracing_mark_write: größe 漢 🙂', { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'größe 漢 🙂' }],
+  [
+    'the function tracer',
+    '  bash-7 [000] ....  2.000000: do_sys_open <-do_syscall_64',
+    { kind: 'other', ...at(2_000_000_000, 7, 0), text: 'function' },
+  ],
+  [
+    'a mark (recorded)',
+    '            init-1       [001] .....     5.636403: tracing_mark_write: LAB 101-boot-done',
+    { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'LAB 101-boot-done' },
+  ],
+  [
+    'a mark in trace-cmd report',
+    '  init-1  [001]  5.636403: print:                tracing_mark_write: LAB: 101',
+    { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'LAB: 101' },
+  ],
+  [
+    'a mark in perf script',
+    'init 1 [001]  5.636403: ftrace:print: tracing_mark_write: LAB 101 ',
+    { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'LAB 101' },
+  ],
+  [
+    'bprint',
+    '  init-1  [001]  5.636403: bprint:               my_func: hello',
+    { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'hello' },
+  ],
+  [
+    'a mark in UTF-8',
+    '  init-1  [001] ..... 5.636403: tracing_mark_write: größe 漢 🙂',
+    { kind: 'mark', ...at(5_636_403_000, 1, 1), text: 'größe 漢 🙂' },
+  ],
 ];
 
 // The surroundings of the fast path: it needs more bytes behind a line than the line has.
@@ -298,9 +363,12 @@ describe('lost events', () => {
   });
 });
 
-const MAP = ' nvme-1234    [003] d..1.  812.345678: map: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 paddr=0x0000000123456000 size=4096';
-const UNMAP = ' nvme-1234    [003] d..1.  812.345678: unmap: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 size=4096 unmapped_size=4096';
-const SG = ' fio-4711 [005] d..1. 77.000001: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE nents=2/2 ents=1/1 dma_addrs={0xfffd0000} sizes={0x3000} phys_addrs={0x1000,0x2000} attrs=';
+const MAP =
+  ' nvme-1234    [003] d..1.  812.345678: map: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 paddr=0x0000000123456000 size=4096';
+const UNMAP =
+  ' nvme-1234    [003] d..1.  812.345678: unmap: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 size=4096 unmapped_size=4096';
+const SG =
+  ' fio-4711 [005] d..1. 77.000001: dma_map_sg: 0000:01:00.0 dir=TO_DEVICE nents=2/2 ents=1/1 dma_addrs={0xfffd0000} sizes={0x3000} phys_addrs={0x1000,0x2000} attrs=';
 const QI = ' x-1 [001] d..2.     3.501992: qi_submit: iotlb_inv dmar0: 0x300e2 0x0 0x0 0x0';
 
 const MALFORMED: readonly [name: string, line: string, what: RegExp][] = [
@@ -317,11 +385,19 @@ const MALFORMED: readonly [name: string, line: string, what: RegExp][] = [
   ['more after the size', `${MAP} more`, /nothing after/],
   ['no payload', MAP.slice(0, MAP.indexOf('IOMMU')), /IOMMU: iova/],
   ['an unmap without unmapped_size', UNMAP.replace(' unmapped_size=4096', ''), /unmapped_size/],
-  ['an unmapped_size above 2^53', UNMAP.replace('unmapped_size=4096', 'unmapped_size=99999999999999999999'), /below 2\^53/],
+  [
+    'an unmapped_size above 2^53',
+    UNMAP.replace('unmapped_size=4096', 'unmapped_size=99999999999999999999'),
+    /below 2\^53/,
+  ],
   ['no device', ' x-1 [000] ..... 1.0: attach_device_to_domain: IOMMU: device=', /device name/],
   ['no group', ' x-1 [000] ..... 1.0: add_device_to_group: IOMMU: groupID=x device=a', /group id/],
   ['a fault without iova', ' x-1 [000] ..... 1.0: io_page_fault: IOMMU:nvme 0000:01:00.0 flags=0x0', /iova=/],
-  ['a DMA address that is none', ' x-1 [000] ..... 1.0: dma_map_page: d dir=NONE dma_addr=xyz size=1 phys_addr=0 attrs=', /hex digits/],
+  [
+    'a DMA address that is none',
+    ' x-1 [000] ..... 1.0: dma_map_page: d dir=NONE dma_addr=xyz size=1 phys_addr=0 attrs=',
+    /hex digits/,
+  ],
   ['a list that does not end', SG.slice(0, SG.indexOf('}')), /list/],
   ['fewer sizes than addresses', SG.replace('{0x3000}', '{}'), /as many sizes/],
   ['fewer addresses than ents', SG.replace('ents=1/1', 'ents=2/2'), /as many dma_addrs/],
@@ -337,7 +413,7 @@ const MALFORMED: readonly [name: string, line: string, what: RegExp][] = [
   ['a time with ten decimals', ' x-1 [000] ..... 1.0000000000: map: IOMMU', /task-pid/],
   ['two CPU digits', ' x-1 [00] ..... 1.000000: map: IOMMU', /task-pid/],
   ['no pid', ' xyz [000] ..... 1.000000: map: IOMMU', /task-pid/],
-  ['the latency format', "  <idle>-0     0d.h3    1us : map", /task-pid/],
+  ['the latency format', '  <idle>-0     0d.h3    1us : map', /task-pid/],
 ];
 
 describe('a malformed line is reported, never guessed at', () => {
@@ -385,14 +461,27 @@ describe('the summary', () => {
   test('counts lines, kinds and marks of loss, and gives line numbers', () => {
     const { summary, lines } = readText(`# tracer: nop\n\n${MAP}\nCPU:0 [LOST 5 EVENTS]\n${UNMAP}\nnonsense\n`);
     expect(lines).toEqual([3, 4, 5]);
-    expect(summary).toMatchObject({ lines: 6, events: 3, skipped: 1, lost: 5, lostRecords: 1, recognised: true, format: 'ftrace text' });
+    expect(summary).toMatchObject({
+      lines: 6,
+      events: 3,
+      skipped: 1,
+      lost: 5,
+      lostRecords: 1,
+      recognised: true,
+      format: 'ftrace text',
+    });
     expect(summary.byKind[1]).toBe(1);
     expect(summary.byKind[2]).toBe(1);
   });
 
   test('names the tool', () => {
-    expect(readText(`cpus=2\n${MAP.replace(' d..1. ', ' ').replace('map: ', 'map:          ')}\n`).summary.format).toBe('trace-cmd report');
-    expect(readText(`${MAP.replace('-1234 ', ' 1234 ').replace(' d..1. ', ' ').replace('map:', 'iommu:map:')}\n`).summary.format).toBe('perf script');
+    expect(readText(`cpus=2\n${MAP.replace(' d..1. ', ' ').replace('map: ', 'map:          ')}\n`).summary.format).toBe(
+      'trace-cmd report',
+    );
+    expect(
+      readText(`${MAP.replace('-1234 ', ' 1234 ').replace(' d..1. ', ' ').replace('map:', 'iommu:map:')}\n`).summary
+        .format,
+    ).toBe('perf script');
     expect(readText('').summary).toMatchObject({ lines: 0, events: 0, recognised: false });
   });
 

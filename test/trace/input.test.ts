@@ -27,9 +27,12 @@ async function read(path: string, options: ReadOptions = {}): Promise<{ events: 
   return { events: all.events, summary };
 }
 
-const LINE = ' nvme-1234    [003] d..1.  812.345678: map: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 paddr=0x0000000123456000 size=4096\n';
+const LINE =
+  ' nvme-1234    [003] d..1.  812.345678: map: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 paddr=0x0000000123456000 size=4096\n';
 const TEXT = bytesOf(`# tracer: nop\n#\n${LINE.repeat(20_000)}`);
-const DAT = dat.traceDat([{ cpu: 0, pages: [dat.page(812_345_678_000, [dat.record(0, dat.mapData(0xffffe000, 0x123456000, 4096, 1234))])] }]);
+const DAT = dat.traceDat([
+  { cpu: 0, pages: [dat.page(812_345_678_000, [dat.record(0, dat.mapData(0xffffe000, 0x123456000, 4096, 1234))])] },
+]);
 const QEMU = bytesOf('1@2.000003:vtd_inv_qi_tail write tail 18\n'.repeat(100));
 
 /** A zstd frame of raw blocks: valid data made without a compressor. */
@@ -80,7 +83,12 @@ test('a QEMU log, plain and packed', async () => {
     ['q.gz', gzipSync(QEMU)],
   ] as const) {
     let tails = 0;
-    const summary = await readQemuLog(file(name, bytes), { descriptor() {}, mark() {}, skipped() {}, tail: () => void tails++ });
+    const summary = await readQemuLog(file(name, bytes), {
+      descriptor() {},
+      mark() {},
+      skipped() {},
+      tail: () => void tails++,
+    });
     expect(tails).toBe(100);
     expect(summary.format).toBe('QEMU log');
   }
@@ -92,8 +100,20 @@ describe('what cannot be read is one line: the file, the trouble, the remedy', (
     ['a folder', () => folder, /is a directory; give a trace file/],
     ['an empty file', () => file('empty', ''), /empty: is empty; expected a text trace/],
     ['an empty gzip', () => file('empty.gz', gzipSync(new Uint8Array(0))), /is empty inside gzip data/],
-    ['a letter', () => file('letter', 'Dear reader,\nhello\n'), /is text without a trace line in its first 2 lines; expected/],
-    ['random bytes', () => file('random', Uint8Array.from({ length: 5000 }, (_, i) => (i * 7919) % 251)), /binary data/],
+    [
+      'a letter',
+      () => file('letter', 'Dear reader,\nhello\n'),
+      /is text without a trace line in its first 2 lines; expected/,
+    ],
+    [
+      'random bytes',
+      () =>
+        file(
+          'random',
+          Uint8Array.from({ length: 5000 }, (_, i) => (i * 7919) % 251),
+        ),
+      /binary data/,
+    ],
     ['perf.data', () => file('perf.data', `PERFILE2${'\0'.repeat(100)}`), /is a perf\.data file; run `perf script/],
     ['a gzip that ends early', () => file('cut.gz', gzipSync(TEXT).subarray(0, -20)), /gzip data ends early/],
     ['a gzip cut in its first bytes', () => file('cut2.gz', gzipSync(TEXT).subarray(0, 5)), /gzip data ends early/],
@@ -107,9 +127,25 @@ describe('what cannot be read is one line: the file, the trouble, the remedy', (
       /gzip data is damaged/,
     ],
     ['a zstd that ends early', () => file('cut.zst', zstdFrame(TEXT).subarray(0, -20)), /zstd data ends early/],
-    ['a zstd cut at a block', () => file('cut2.zst', zstdFrame(TEXT).subarray(0, 6 + 3 + 65536)), /zstd data ends early/],
-    ['a damaged zstd', () => file('bad.zst', Buffer.concat([zstdFrame(TEXT).subarray(0, 6), Uint8Array.of(0x57, 0, 0), new Uint8Array(100)])), /zstd data is damaged/],
-    ['a cut trace.dat', () => file('cut.dat', DAT.subarray(0, 2000)), /truncated trace: expected .* at offset \d+.*; copy or record/],
+    [
+      'a zstd cut at a block',
+      () => file('cut2.zst', zstdFrame(TEXT).subarray(0, 6 + 3 + 65536)),
+      /zstd data ends early/,
+    ],
+    [
+      'a damaged zstd',
+      () =>
+        file(
+          'bad.zst',
+          Buffer.concat([zstdFrame(TEXT).subarray(0, 6), Uint8Array.of(0x57, 0, 0), new Uint8Array(100)]),
+        ),
+      /zstd data is damaged/,
+    ],
+    [
+      'a cut trace.dat',
+      () => file('cut.dat', DAT.subarray(0, 2000)),
+      /truncated trace: expected .* at offset \d+.*; copy or record/,
+    ],
     ['gzip in gzip', () => file('twice.gz', gzipSync(gzipSync(TEXT))), /is gzip data inside gzip data; expand it once/],
     ['a QEMU log as a trace', () => file('q2', QEMU), /is a QEMU log/],
   ];
@@ -152,7 +188,9 @@ describe('progress and abort', () => {
     const controller = new AbortController();
     const all = collector();
     const sink = { skipped() {}, event: () => controller.abort() };
-    await expect(readTrace(path, all.names, sink, { signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' });
+    await expect(readTrace(path, all.names, sink, { signal: controller.signal })).rejects.toMatchObject({
+      name: 'AbortError',
+    });
   });
 
   test('an error of the caller comes out as it is', async () => {
@@ -196,7 +234,9 @@ describe('standard input', () => {
     ['trace.dat', DAT, 1],
     ['trace.dat in gzip', gzipSync(DAT), 1],
   ] as [string, Uint8Array, number][])('%s', async (_name, bytes, count) => {
-    const chunks = Array.from({ length: Math.ceil(bytes.length / 5000) }, (_, i) => bytes.subarray(i * 5000, i * 5000 + 5000));
+    const chunks = Array.from({ length: Math.ceil(bytes.length / 5000) }, (_, i) =>
+      bytes.subarray(i * 5000, i * 5000 + 5000),
+    );
     Object.defineProperty(process, 'stdin', { configurable: true, value: Readable.from(chunks) });
     expect((await read('-')).events).toHaveLength(count);
   });

@@ -21,7 +21,11 @@ const FIELDS: Record<number, readonly string[]> = {
   [QemuKind.amd]: ['text'],
 };
 
-function read(chunks: Iterable<Uint8Array>): { calls: Call[]; summary: ReturnType<QemuLogReader['end']>; times: number[] } {
+function read(chunks: Iterable<Uint8Array>): {
+  calls: Call[];
+  summary: ReturnType<QemuLogReader['end']>;
+  times: number[];
+} {
   const calls: Call[] = [];
   const times: number[] = [];
   const reader = new QemuLogReader({
@@ -30,7 +34,10 @@ function read(chunks: Iterable<Uint8Array>): { calls: Call[]; summary: ReturnTyp
     tail: (value) => void calls.push(['tail', value]),
     event(event) {
       times.push(event.timeUs);
-      calls.push([event.name, ...(FIELDS[event.kind] ?? []).map((field) => (event as unknown as Record<string, unknown>)[field])]);
+      calls.push([
+        event.name,
+        ...(FIELDS[event.kind] ?? []).map((field) => (event as unknown as Record<string, unknown>)[field]),
+      ]);
     },
     skipped: (line, what) => void calls.push(['skipped', line, what]),
   });
@@ -40,26 +47,50 @@ function read(chunks: Iterable<Uint8Array>): { calls: Call[]; summary: ReturnTyp
 
 const LINES: readonly [line: string, ...calls: Call[]][] = [
   ['vtd_inv_desc invalidate desc type iotlb high 0x0 low 0x400e2', ['descriptor', 0x400e2, 0, 0, 0]],
-  ['vtd_inv_desc invalidate desc type iotlb high 0xfffff000 low 0x8000000300000001', ['descriptor', 0x1, 0x80000003 | 0, 0xfffff000 | 0, 0]],
+  [
+    'vtd_inv_desc invalidate desc type iotlb high 0xfffff000 low 0x8000000300000001',
+    ['descriptor', 0x1, 0x80000003 | 0, 0xfffff000 | 0, 0],
+  ],
   ['vtd_inv_desc_cc_global context invalidate globally', ['vtd_inv_desc_cc_global']],
   ['vtd_inv_desc_cc_domain context invalidate domain 0x7', ['vtd_inv_desc_cc_domain', 7]],
   ['vtd_inv_desc_cc_devices context invalidate devices sid 0x20 fmask 0x0', ['vtd_inv_desc_cc_devices', 0x20, 0]],
   ['vtd_inv_desc_cc_device context invalidate device 00:1f.02', ['vtd_inv_desc_cc_device', 0xfa]],
   ['vtd_inv_desc_iotlb_global iotlb invalidate global', ['vtd_inv_desc_iotlb_global']],
   ['vtd_inv_desc_iotlb_domain iotlb invalidate whole domain 0x4', ['vtd_inv_desc_iotlb_domain', 4]],
-  ['vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x3 addr 0xfffff000 mask 0x5', ['vtd_inv_desc_iotlb_pages', 3, 0xfffff000, 5]],
+  [
+    'vtd_inv_desc_iotlb_pages iotlb invalidate domain 0x3 addr 0xfffff000 mask 0x5',
+    ['vtd_inv_desc_iotlb_pages', 3, 0xfffff000, 5],
+  ],
   ['vtd_inv_desc_wait_sw wait invalidate status write addr 0x7baa43c data 0x2', ['vtd_inv_desc_wait_sw', 0x7baa43c, 2]],
   ['vtd_inv_qi_tail write tail 18', ['tail', 18]],
-  ['vtd_dmar_translate dev 00:04.00 iova 0xffffe000 -> gpa 0x83e5000 mask 0xfff', ['vtd_dmar_translate', 0x20, 0xffffe000, 0x83e5000, 0xfff]],
-  ['vtd_iotlb_page_update IOTLB page update sid 0x20 iova 0xffffe000 slpte 0x83e5003 domain 0x3', ['vtd_iotlb_page_update', 0x20, 0xffffe000, 3, 0x83e5003, 0]],
+  [
+    'vtd_dmar_translate dev 00:04.00 iova 0xffffe000 -> gpa 0x83e5000 mask 0xfff',
+    ['vtd_dmar_translate', 0x20, 0xffffe000, 0x83e5000, 0xfff],
+  ],
+  [
+    'vtd_iotlb_page_update IOTLB page update sid 0x20 iova 0xffffe000 slpte 0x83e5003 domain 0x3',
+    ['vtd_iotlb_page_update', 0x20, 0xffffe000, 3, 0x83e5003, 0],
+  ],
   [
     'vtd_iotlb_page_update IOTLB page update sid 0x20 iova 0xffffe000 pte 0x80000000083e5003 domain 0x3',
     ['vtd_iotlb_page_update', 0x20, 0xffffe000, 3, 0x83e5003, -0x80000000],
   ],
-  ['amdvi_translation_result devid: 00:04.0 gpa 0xffffe000 hpa 0x4d975000', ['amdvi_translation_result', 0x20, 0xffffe000, 0x4d975000]],
-  ['amdvi_cache_update  update iotlb domid 0x2 devid: 00:04.0 gpa 0xffffe000 hpa 0x4d975000', ['amdvi_cache_update', 0x20, 0xffffe000, 0x4d975000, 2]],
-  ['amdvi_devtab_inval device table entry for devid: 00:0f.3 invalidated', ['amdvi_devtab_inval', 'device table entry for devid: 00:0f.3 invalidated']],
-  ['amdvi_pages_inval AMD-Vi pages for domain 0x0 invalidated', ['amdvi_pages_inval', 'AMD-Vi pages for domain 0x0 invalidated']],
+  [
+    'amdvi_translation_result devid: 00:04.0 gpa 0xffffe000 hpa 0x4d975000',
+    ['amdvi_translation_result', 0x20, 0xffffe000, 0x4d975000],
+  ],
+  [
+    'amdvi_cache_update  update iotlb domid 0x2 devid: 00:04.0 gpa 0xffffe000 hpa 0x4d975000',
+    ['amdvi_cache_update', 0x20, 0xffffe000, 0x4d975000, 2],
+  ],
+  [
+    'amdvi_devtab_inval device table entry for devid: 00:0f.3 invalidated',
+    ['amdvi_devtab_inval', 'device table entry for devid: 00:0f.3 invalidated'],
+  ],
+  [
+    'amdvi_pages_inval AMD-Vi pages for domain 0x0 invalidated',
+    ['amdvi_pages_inval', 'AMD-Vi pages for domain 0x0 invalidated'],
+  ],
   ['v9fs_mkdir tag 0 id 72 fid 2 name 101-boot-done mode 16877 gid 0', ['mark', '101-boot-done']],
   ['v9fs_mkdir tag 0 id 72 fid 2 name a name with mode 7 mode 16877 gid 0', ['mark', 'a name with mode 7']],
   ['vtd_context_cache_reset '],
@@ -93,7 +124,10 @@ describe('a malformed line is reported', () => {
     '\u0000\u0001\u0002',
   ])('%s', (line) => {
     const { calls, summary } = read([bytesOf(`${line}\nvtd_inv_qi_tail write tail 3\n`)]);
-    expect(calls).toEqual([['skipped', 1, expect.stringMatching(/./)], ['tail', 3]]);
+    expect(calls).toEqual([
+      ['skipped', 1, expect.stringMatching(/./)],
+      ['tail', 3],
+    ]);
     expect(summary).toMatchObject({ lines: 2, skipped: 1, recognised: true });
   });
 
@@ -107,5 +141,6 @@ describe('a malformed line is reported', () => {
 test('every split gives the same calls', () => {
   const bytes = bytesOf(LINES.map(([line], i) => (i % 2 === 0 ? `1@2.000003:${line}\n` : `${line}\r\n`)).join(''));
   const whole = read([bytes]);
-  for (let cut = 0; cut <= bytes.length; cut += 3) expect(read([bytes.subarray(0, cut), bytes.subarray(cut)])).toEqual(whole);
+  for (let cut = 0; cut <= bytes.length; cut += 3)
+    expect(read([bytes.subarray(0, cut), bytes.subarray(cut)])).toEqual(whole);
 });

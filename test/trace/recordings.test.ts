@@ -25,7 +25,8 @@ function countOf(events: readonly Record<string, unknown>[], name: string): numb
     dma_unmap_sg: 'dmaUnmapSg',
     qi_submit: 'qiSubmit',
   };
-  if (name.startsWith('cache_tag_')) return events.filter((event) => event['kind'] === 'cacheTag' && event['text'] === name).length;
+  if (name.startsWith('cache_tag_'))
+    return events.filter((event) => event['kind'] === 'cacheTag' && event['text'] === name).length;
   return events.filter((event) => event['kind'] === kinds[name]).length;
 }
 
@@ -57,24 +58,33 @@ describe.skipIf(texts.length === 0)('counts of trace.txt.gz (skipped when no rec
   });
 });
 
-describe.skipIf(dats.length === 0)('trace.dat.gz gives the events of trace.txt.gz (skipped when no recordings are here)', () => {
-  test.each(dats)('$name', (run) => {
-    const text = readText(gunzipped(run, 'trace.txt.gz')).events;
-    const all = collector();
-    const reader = new TraceDatReader(new MemoryAccess(gunzipped(run, 'trace.dat.gz')), all.names, all.sink, decompressors);
-    while (reader.read(1000));
-    const summary = reader.end();
-    expect(summary).toMatchObject({ version: 7, compression: 'zstd', skipped: 0, lost: 0, recognised: true });
-    // The kprobe events went to a file of their own when the text was saved.
-    const binary = all.events.filter((event) => event['text'] !== 'amdcmd');
-    expect(binary.length).toBe(text.length);
-    // The kernel prints times rounded to microseconds.
-    for (const event of binary) event['timeNs'] = Math.floor(((event['timeNs'] as number) + 500) / 1000) * 1000;
-    for (let i = 0; i < text.length; i++) {
-      if (JSON.stringify(binary[i]) !== JSON.stringify(text[i])) expect({ i, event: binary[i] }).toEqual({ i, event: text[i] });
-    }
-  });
-});
+describe.skipIf(dats.length === 0)(
+  'trace.dat.gz gives the events of trace.txt.gz (skipped when no recordings are here)',
+  () => {
+    test.each(dats)('$name', (run) => {
+      const text = readText(gunzipped(run, 'trace.txt.gz')).events;
+      const all = collector();
+      const reader = new TraceDatReader(
+        new MemoryAccess(gunzipped(run, 'trace.dat.gz')),
+        all.names,
+        all.sink,
+        decompressors,
+      );
+      while (reader.read(1000));
+      const summary = reader.end();
+      expect(summary).toMatchObject({ version: 7, compression: 'zstd', skipped: 0, lost: 0, recognised: true });
+      // The kprobe events went to a file of their own when the text was saved.
+      const binary = all.events.filter((event) => event['text'] !== 'amdcmd');
+      expect(binary.length).toBe(text.length);
+      // The kernel prints times rounded to microseconds.
+      for (const event of binary) event['timeNs'] = Math.floor(((event['timeNs'] as number) + 500) / 1000) * 1000;
+      for (let i = 0; i < text.length; i++) {
+        if (JSON.stringify(binary[i]) !== JSON.stringify(text[i]))
+          expect({ i, event: binary[i] }).toEqual({ i, event: text[i] });
+      }
+    });
+  },
+);
 
 describe.skipIf(logs.length === 0)('counts of qemu-inval.log.gz (skipped when no recordings are here)', () => {
   test.each(logs)('$name', (run) => {
@@ -103,7 +113,9 @@ describe.skipIf(logs.length === 0)('counts of qemu-inval.log.gz (skipped when no
     const head = text.slice(0, text.search(/^.*v9fs_mkdir .*name \d+-end mode/m));
     const cut = new QemuLogReader({ descriptor() {}, tail() {}, mark() {}, skipped: () => expect.fail('skipped') });
     cut.push(Buffer.from(head, 'latin1'));
-    const byName = Object.fromEntries([...cut.end().byName].filter(([name, count]) => count > 0 && name !== 'v9fs_mkdir'));
+    const byName = Object.fromEntries(
+      [...cut.end().byName].filter(([name, count]) => count > 0 && name !== 'v9fs_mkdir'),
+    );
     expect(byName).toEqual(qemu);
     expect(marks.length).toBe(summary.byName.get('v9fs_mkdir'));
     // Each guest mark has its counterpart here.

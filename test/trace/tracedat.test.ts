@@ -46,7 +46,16 @@ describe.each(VARIANTS)('%s', (_name, options) => {
     );
     expect(skipped).toEqual([]);
     expect(events).toEqual([
-      { kind: 'map', timeNs: 1_000_005, pid: 42, cpu: 0, irqContext: 2, iova: 0xffffe000, nrBytes: 4096, paddr: 0x123456000 },
+      {
+        kind: 'map',
+        timeNs: 1_000_005,
+        pid: 42,
+        cpu: 0,
+        irqContext: 2,
+        iova: 0xffffe000,
+        nrBytes: 4096,
+        paddr: 0x123456000,
+      },
       { kind: 'attach', timeNs: 1_000_012, pid: 7, cpu: 0, irqContext: 0, device: '0000:00:04.0' },
       { kind: 'mark', timeNs: 1_000_013, pid: 9, cpu: 0, irqContext: 0, text: 'LAB 101-boot-done' },
       { kind: 'other', timeNs: 1_000_014, pid: 1, cpu: 0, irqContext: 0, text: 'sched_switch' },
@@ -98,7 +107,10 @@ describe.each(VARIANTS)('%s', (_name, options) => {
   test('missed events', () => {
     const map = dat.record(0, dat.mapData(0x1000, 0x2000, 4096));
     const unknown = read(onePage(5, [map], 0x80000000));
-    expect(unknown.events.map((event) => [event['kind'], event['extra']])).toEqual([['lost', -1], ['map', undefined]]);
+    expect(unknown.events.map((event) => [event['kind'], event['extra']])).toEqual([
+      ['lost', -1],
+      ['map', undefined],
+    ]);
     // A count is stored behind the data.
     const page = dat.page(5, [map], options, 0xc0000000);
     page[8 + (options.longBytes ?? 8) + map.length] = 17;
@@ -108,13 +120,20 @@ describe.each(VARIANTS)('%s', (_name, options) => {
   });
 
   test('fields are found by their format', () => {
-    const file = dat.traceDat(onePage(5, [dat.record(0, dat.mapData(0x7000, 0x1000, 4096))]), { ...options, swapped: true });
+    const file = dat.traceDat(onePage(5, [dat.record(0, dat.mapData(0x7000, 0x1000, 4096))]), {
+      ...options,
+      swapped: true,
+    });
     expect(readDat(file).events[0]).toMatchObject({ iova: 0x1000, paddr: 0x7000 });
   });
 
   test('an event id without a format is counted and reported', () => {
     const { events, skipped, summary } = read(
-      onePage(5, [dat.record(0, dat.plainData(999)), dat.record(0, dat.plainData(999)), dat.record(0, dat.mapData(0, 0, 4096))]),
+      onePage(5, [
+        dat.record(0, dat.plainData(999)),
+        dat.record(0, dat.plainData(999)),
+        dat.record(0, dat.mapData(0, 0, 4096)),
+      ]),
     );
     expect(events).toHaveLength(1);
     expect(skipped).toMatchObject([{ line: 1, excerpt: 'event id 999' }, { line: 2 }]);
@@ -171,8 +190,18 @@ describe('a file that cannot be read', () => {
     ['a long of 5 bytes', changed(file(6), 13, 5), 'corrupt', 13],
     ['no header_page', changed(file(6), 18, 0), 'corrupt', 18],
     ['a version 6 file cut in its data', file(6).subarray(0, -1), 'truncated', 4096],
-    ['an algorithm nobody has', dat.traceDat(page(), { version: 7, compression: { name: 'lzma', pack: (bytes) => bytes } }), 'unsupported', undefined],
-    ['data that does not expand', dat.traceDat(page(), { version: 7, compression: { name: 'zlib', pack: (bytes) => bytes } }), 'corrupt', undefined],
+    [
+      'an algorithm nobody has',
+      dat.traceDat(page(), { version: 7, compression: { name: 'lzma', pack: (bytes) => bytes } }),
+      'unsupported',
+      undefined,
+    ],
+    [
+      'data that does not expand',
+      dat.traceDat(page(), { version: 7, compression: { name: 'zlib', pack: (bytes) => bytes } }),
+      'corrupt',
+      undefined,
+    ],
   ])('%s', (_name, bytes, code, offset) => {
     let caught: unknown;
     try {
@@ -193,7 +222,8 @@ function survives(bytes: Uint8Array, what: string): boolean {
     const { events } = readDat(bytes);
     for (const event of events) {
       for (const value of [event['iova'], event['nrBytes'], event['paddr']]) {
-        if (value !== undefined && !(Number(value) >= 0 && Number(value) < 2 ** 53)) expect.fail(`${what}: ${JSON.stringify(event)}`);
+        if (value !== undefined && !(Number(value) >= 0 && Number(value) < 2 ** 53))
+          expect.fail(`${what}: ${JSON.stringify(event)}`);
       }
     }
     return false;
@@ -207,9 +237,19 @@ describe('damaged files', () => {
   const samples = VARIANTS.map(([name, options]): [string, Uint8Array] => {
     const pages = (cpu: number): Uint8Array[] =>
       Array.from({ length: 3 }, (_, n) =>
-        dat.page(n * 1000, Array.from({ length: 20 }, (_unused, i) => dat.record(cpu + i, dat.mapData(i * 4096, 0, 4096))), options),
+        dat.page(
+          n * 1000,
+          Array.from({ length: 20 }, (_unused, i) => dat.record(cpu + i, dat.mapData(i * 4096, 0, 4096))),
+          options,
+        ),
       );
-    return [name, dat.traceDat([0, 1].map((cpu) => ({ cpu, pages: pages(cpu) })), options)];
+    return [
+      name,
+      dat.traceDat(
+        [0, 1].map((cpu) => ({ cpu, pages: pages(cpu) })),
+        options,
+      ),
+    ];
   });
 
   test.each(samples)('%s: byte flips', (name, file) => {
@@ -220,7 +260,8 @@ describe('damaged files', () => {
       const bytes = file.slice();
       const nrFlips = 1 + rng.below(4);
       // Most of a file is page data; half of the flips go to the head, where a byte decides more.
-      for (let i = 0; i < nrFlips; i++) bytes[rng.below(rng.chance(0.5) ? Math.min(3000, bytes.length) : bytes.length)] = rng.next32() & 255;
+      for (let i = 0; i < nrFlips; i++)
+        bytes[rng.below(rng.chance(0.5) ? Math.min(3000, bytes.length) : bytes.length)] = rng.next32() & 255;
       if (survives(bytes, `${name}, run ${run}`)) refused++;
     }
     expect(refused).toBeGreaterThan(0);
@@ -236,7 +277,8 @@ describe('damaged files', () => {
   });
 
   test.skipIf(runsWith('trace.dat.gz').length === 0)('a recorded file with flips in its lists and data', () => {
-    const run = runsWith('trace.dat.gz').find((one) => one.name === 'intel-cmon-strict-small-6.1') ?? runsWith('trace.dat.gz')[0];
+    const run =
+      runsWith('trace.dat.gz').find((one) => one.name === 'intel-cmon-strict-small-6.1') ?? runsWith('trace.dat.gz')[0];
     if (run === undefined) return;
     const file = gunzipped(run, 'trace.dat.gz');
     const rng = new Rng(13);

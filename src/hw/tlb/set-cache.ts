@@ -231,8 +231,12 @@ export class SetCache {
   #drop(dropped: number, last: number): void {
     const words = this.words;
     words[(words[dropped + KEY] >>> 10) & 0x3f] -= 1;
-    for (let at = dropped; at < last; at++) words[at] = words[at + this.#entryWords];
-    for (let word = 0; word < this.#entryWords; word++) words[last + word] = 0;
+    let at = dropped;
+    // Nothing behind an empty way needs to move.
+    while (at < last && words[at + this.#entryWords + KEY] !== 0) {
+      for (const end = at + this.#entryWords; at < end; at++) words[at] = words[at + this.#entryWords];
+    }
+    for (const end = at + this.#entryWords; at < end; at++) words[at] = 0;
   }
 
   /** Moves an entry to the first way and those before it back by one. @returns the first way */

@@ -163,7 +163,9 @@ export function fullConfig(config: VtdConfig, memoryIsCoherent: boolean): FullVt
   }
   if (full.holdsNotPresent && !full.cachingMode) {
     // Such hardware would break every driver that trusts CAP.CM = 0; a result from it would accuse the innocent.
-    throw new RangeError('VtdConfig.holdsNotPresent needs cachingMode: with CAP.CM = 0 not-present entries are never cached');
+    throw new RangeError(
+      'VtdConfig.holdsNotPresent needs cachingMode: with CAP.CM = 0 not-present entries are never cached',
+    );
   }
   return full;
 }

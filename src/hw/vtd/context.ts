@@ -11,6 +11,27 @@ import { cacheKey, SetCache, type EntryTest } from '../tlb/set-cache.ts';
 import type { FullVtdConfig } from './config.ts';
 import { HOT_SID, ROOT_HI, ROOT_LO } from './layout.ts';
 
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const {
+  CONTEXT_AW_MASK_W2,
+  CONTEXT_DID_SHIFT_W2,
+  CONTEXT_FPD,
+  CONTEXT_PRESENT,
+  CONTEXT_TT_MASK,
+  CONTEXT_TT_SHIFT,
+  FR_CONTEXT_INVALID,
+  FR_CONTEXT_NOT_PRESENT,
+  FR_CONTEXT_RESERVED,
+  FR_CONTEXT_TABLE_UNREACHABLE,
+  FR_ROOT_NOT_PRESENT,
+  FR_ROOT_RESERVED,
+  FR_ROOT_TABLE_UNREACHABLE,
+  ROOT_PRESENT,
+  TT_DEVICE_TLB,
+  TT_MULTI_LEVEL,
+  TT_PASS_THROUGH,
+} = vtd;
+
 const DATA_FACTS = 2;
 const DATA_SLOT = 3;
 
@@ -87,8 +108,8 @@ export class ContextCache {
   /** Aborted reads are never held: memory that appears later would stay invisible although no entry changed. */
   #mayHold(facts: number): boolean {
     const reason = factsReason(facts);
-    if (reason === 0) return this.slot >= 0 || factsTranslationType(facts) === vtd.TT_PASS_THROUGH;
-    if (reason === vtd.FR_ROOT_TABLE_UNREACHABLE || reason === vtd.FR_CONTEXT_TABLE_UNREACHABLE) return false;
+    if (reason === 0) return this.slot >= 0 || factsTranslationType(facts) === TT_PASS_THROUGH;
+    if (reason === FR_ROOT_TABLE_UNREACHABLE || reason === FR_CONTEXT_TABLE_UNREACHABLE) return false;
     return this.#config.holdsNotPresent;
   }
 
@@ -99,45 +120,44 @@ export class ContextCache {
     this.slot = -1;
     // 1. The root entry of the bus. The table lies where the last SRTP found RTADDR.
     const rootSlot = mem.slotOf((words[ROOT_HI] & 0xfffff) * 0x100000 + (words[ROOT_LO] >>> 12));
-    if (rootSlot < 0) return vtd.FR_ROOT_TABLE_UNREACHABLE << 6;
+    if (rootSlot < 0) return FR_ROOT_TABLE_UNREACHABLE << 6;
     const root = (rootSlot << 10) + ((sid >>> 8) << 2);
     const rootLo = mem.deviceWords[root];
     const rootHi = mem.deviceWords[root + 1];
     // 2. Present?
-    if ((rootLo & vtd.ROOT_PRESENT) === 0) return vtd.FR_ROOT_NOT_PRESENT << 6;
+    if ((rootLo & ROOT_PRESENT) === 0) return FR_ROOT_NOT_PRESENT << 6;
     // 3. Reserved: bits 11:1, address bits above the host address width, the whole upper half.
     if (
-      ((rootLo & 0xffe) | (rootHi & this.#reservedHi) | mem.deviceWords[root + 2] | mem.deviceWords[root + 3]) !== 0
+      ((rootLo & 0xffe) | (rootHi & this.#reservedHi) | mem.deviceWords[root + 2] | mem.deviceWords[root + 3]) !==
+      0
     ) {
-      return vtd.FR_ROOT_RESERVED << 6;
+      return FR_ROOT_RESERVED << 6;
     }
     // 4. The context entry of device and function.
     const tableSlot = mem.slotOf((rootHi & 0xfffff) * 0x100000 + (rootLo >>> 12));
-    if (tableSlot < 0) return vtd.FR_CONTEXT_TABLE_UNREACHABLE << 6;
+    if (tableSlot < 0) return FR_CONTEXT_TABLE_UNREACHABLE << 6;
     const entry = (tableSlot << 10) + ((sid & 0xff) << 2);
     const lo = mem.deviceWords[entry];
     const hi = mem.deviceWords[entry + 1];
     const word2 = mem.deviceWords[entry + 2];
-    const suppress = (lo & vtd.CONTEXT_FPD) === 0 ? 0 : 32;
+    const suppress = (lo & CONTEXT_FPD) === 0 ? 0 : 32;
     // 5. Present? FPD counts even in an entry that is not.
-    if ((lo & vtd.CONTEXT_PRESENT) === 0) return (vtd.FR_CONTEXT_NOT_PRESENT << 6) | suppress;
+    if ((lo & CONTEXT_PRESENT) === 0) return (FR_CONTEXT_NOT_PRESENT << 6) | suppress;
     // 6. Reserved: bits 11:4, address bits above the host address width, bit 71, bits 127:88.
-    if (
-      ((lo & 0xff0) | (hi & this.#reservedHi) | (word2 & 0xff000080) | mem.deviceWords[entry + 3]) !== 0
-    ) {
-      return (vtd.FR_CONTEXT_RESERVED << 6) | suppress;
+    if (((lo & 0xff0) | (hi & this.#reservedHi) | (word2 & 0xff000080) | mem.deviceWords[entry + 3]) !== 0) {
+      return (FR_CONTEXT_RESERVED << 6) | suppress;
     }
     // 7. Programmed with what this unit does not support: width, translation type.
-    const width = word2 & vtd.CONTEXT_AW_MASK_W2;
-    const type = (lo >>> vtd.CONTEXT_TT_SHIFT) & vtd.CONTEXT_TT_MASK;
+    const width = word2 & CONTEXT_AW_MASK_W2;
+    const type = (lo >>> CONTEXT_TT_SHIFT) & CONTEXT_TT_MASK;
     const typeIsSupported =
-      type === vtd.TT_MULTI_LEVEL ||
-      (type === vtd.TT_DEVICE_TLB && this.#config.dt) ||
-      (type === vtd.TT_PASS_THROUGH && this.#config.pt);
-    if (((this.#sagaw >>> width) & 1) === 0 || !typeIsSupported) return (vtd.FR_CONTEXT_INVALID << 6) | suppress;
+      type === TT_MULTI_LEVEL ||
+      (type === TT_DEVICE_TLB && this.#config.dt) ||
+      (type === TT_PASS_THROUGH && this.#config.pt);
+    if (((this.#sagaw >>> width) & 1) === 0 || !typeIsSupported) return (FR_CONTEXT_INVALID << 6) | suppress;
     // 8. Good. Whether the top table can be read at all shows in the walk.
     this.slot = mem.slotOf((hi & 0xfffff) * 0x100000 + (lo >>> 12));
-    const domain = (word2 >>> vtd.CONTEXT_DID_SHIFT_W2) & 0xffff;
+    const domain = (word2 >>> CONTEXT_DID_SHIFT_W2) & 0xffff;
     return (domain << 16) | suppress | (type << 3) | (width + 2);
   }
 

@@ -7,6 +7,9 @@
  */
 import { vtd } from '../../spec/index.ts';
 
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const { EVENT_IM, EVENT_IP, FECTL_REG, IECTL_REG } = vtd;
+
 export type InterruptKind = 'fault' | 'invalidation';
 
 /** What somebody outside can hear of a unit. Called while the unit works: a listener must not write its registers. */
@@ -26,7 +29,7 @@ export interface ListenerHolder {
   readonly listener: VtdListener | null;
 }
 
-const CONTROL: Record<InterruptKind, number> = { fault: vtd.FECTL_REG >> 2, invalidation: vtd.IECTL_REG >> 2 };
+const CONTROL: Record<InterruptKind, number> = { fault: FECTL_REG >> 2, invalidation: IECTL_REG >> 2 };
 
 export class EventMessages {
   readonly #words: Int32Array;
@@ -36,33 +39,33 @@ export class EventMessages {
     this.#words = words;
     this.#holder = holder;
     // Reset value: masked (11.4.10, 11.4.17).
-    this.#words[CONTROL.fault] = vtd.EVENT_IM;
-    this.#words[CONTROL.invalidation] = vtd.EVENT_IM;
+    this.#words[CONTROL.fault] = EVENT_IM;
+    this.#words[CONTROL.invalidation] = EVENT_IM;
   }
 
   /** An interrupt condition has arisen. */
   raise(kind: InterruptKind): void {
     const control = CONTROL[kind];
-    this.#words[control] |= vtd.EVENT_IP;
-    if ((this.#words[control] & vtd.EVENT_IM) === 0) this.#send(kind);
+    this.#words[control] |= EVENT_IP;
+    if ((this.#words[control] & EVENT_IM) === 0) this.#send(kind);
   }
 
   /** Software serviced the cause by other means: a message not yet sent never will be. */
   withdraw(kind: InterruptKind): void {
-    this.#words[CONTROL[kind]] &= ~vtd.EVENT_IP;
+    this.#words[CONTROL[kind]] &= ~EVENT_IP;
   }
 
   /** Software wrote the control register: only IM is writable. */
   controlWritten(kind: InterruptKind, value: number): void {
     const control = CONTROL[kind];
-    const pending = this.#words[control] & vtd.EVENT_IP;
-    this.#words[control] = pending | (value & vtd.EVENT_IM);
-    if (pending !== 0 && (value & vtd.EVENT_IM) === 0) this.#send(kind);
+    const pending = this.#words[control] & EVENT_IP;
+    this.#words[control] = pending | (value & EVENT_IM);
+    if (pending !== 0 && (value & EVENT_IM) === 0) this.#send(kind);
   }
 
   #send(kind: InterruptKind): void {
     const control = CONTROL[kind];
-    this.#words[control] &= ~vtd.EVENT_IP;
+    this.#words[control] &= ~EVENT_IP;
     const data = this.#words[control + 1];
     const address = (this.#words[control + 3] >>> 0) * 4294967296 + (this.#words[control + 2] >>> 0);
     this.#holder.listener?.interrupt?.(kind, address, data >>> 0);

@@ -8,8 +8,24 @@ import { vtd } from '../../spec/index.ts';
 import type { EventMessages } from './events.ts';
 import { FAULT_NEXT, RECORDS } from './layout.ts';
 
-const FSTS = vtd.FSTS_REG >> 2;
-const W1C = vtd.FSTS_PFO | vtd.FSTS_IQE | vtd.FSTS_ICE | vtd.FSTS_ITE;
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const {
+  FRCD_AT_SHIFT_W3,
+  FRCD_F_W3,
+  FRCD_REASON_MASK_W3,
+  FRCD_SID_MASK_W2,
+  FRCD_T1_W3,
+  FSTS_FRI_SHIFT,
+  FSTS_ICE,
+  FSTS_IQE,
+  FSTS_ITE,
+  FSTS_PFO,
+  FSTS_PPF,
+  FSTS_REG,
+} = vtd;
+
+const FSTS = FSTS_REG >> 2;
+const W1C = FSTS_PFO | FSTS_IQE | FSTS_ICE | FSTS_ITE;
 
 /** One pending fault as software would decode it. */
 export interface FaultRecord {
@@ -38,24 +54,24 @@ export class FaultLog {
   record(sid: number, lo: number, hi: number, access: number, reason: number): void {
     const words = this.#words;
     // 1. While PFO is set nothing is logged: software has not yet noticed that it lost faults.
-    if ((words[FSTS] & vtd.FSTS_PFO) !== 0) return;
+    if ((words[FSTS] & FSTS_PFO) !== 0) return;
     // 2. Compression: one pending record per requester is enough to find the culprit.
     for (let index = 0; index < this.#nr; index++) {
       const at = RECORDS + index * 4;
-      if (words[at + 3] < 0 && (words[at + 2] & vtd.FRCD_SID_MASK_W2) === sid) return;
+      if (words[at + 3] < 0 && (words[at + 2] & FRCD_SID_MASK_W2) === sid) return;
     }
     const wasQuiet = !this.#anyStatus();
     const at = RECORDS + words[FAULT_NEXT] * 4;
     if (words[at + 3] < 0) {
       // 3. The record in turn is still pending (F is the sign bit): overflow.
-      words[FSTS] |= vtd.FSTS_PFO;
+      words[FSTS] |= FSTS_PFO;
     } else {
       // 4. The address is logged to the page; an access that also writes counts as a write.
       words[at] = lo & -4096;
       words[at + 1] = hi;
       words[at + 2] = sid;
-      const type = (access & 2) === 0 ? vtd.FRCD_T1_W3 : 0;
-      words[at + 3] = vtd.FRCD_F_W3 | type | (((access >>> 2) & 3) << vtd.FRCD_AT_SHIFT_W3) | reason;
+      const type = (access & 2) === 0 ? FRCD_T1_W3 : 0;
+      words[at + 3] = FRCD_F_W3 | type | (((access >>> 2) & 3) << FRCD_AT_SHIFT_W3) | reason;
       words[FAULT_NEXT] = (words[FAULT_NEXT] + 1) % this.#nr;
     }
     // 5. No new event while an older cause waits for service (7.3).
@@ -73,7 +89,7 @@ export class FaultLog {
   readStatus(): number {
     const first = this.#firstPending();
     const stored = this.#words[FSTS];
-    return first < 0 ? stored : stored | vtd.FSTS_PPF | (first << vtd.FSTS_FRI_SHIFT);
+    return first < 0 ? stored : stored | FSTS_PPF | (first << FSTS_FRI_SHIFT);
   }
 
   /** Software wrote FSTS: sticky bits are cleared by ones. */
@@ -85,7 +101,7 @@ export class FaultLog {
   /** Software wrote a word of a record: only F can change, and only to 0. */
   recordWritten(wordIndex: number, value: number): void {
     if ((wordIndex & 3) !== 3 || value >= 0) return;
-    this.#words[RECORDS + wordIndex] &= ~vtd.FRCD_F_W3;
+    this.#words[RECORDS + wordIndex] &= ~FRCD_F_W3;
     if (!this.#anyStatus()) this.#events.withdraw('fault');
   }
 
@@ -99,11 +115,11 @@ export class FaultLog {
       if (word3 >= 0) continue;
       found.push({
         index,
-        sid: this.#words[at + 2] & vtd.FRCD_SID_MASK_W2,
-        reason: word3 & vtd.FRCD_REASON_MASK_W3,
+        sid: this.#words[at + 2] & FRCD_SID_MASK_W2,
+        reason: word3 & FRCD_REASON_MASK_W3,
         address: (this.#words[at + 1] >>> 0) * 4294967296 + (this.#words[at] >>> 0),
-        isRead: (word3 & vtd.FRCD_T1_W3) !== 0,
-        addressType: (word3 >>> vtd.FRCD_AT_SHIFT_W3) & 3,
+        isRead: (word3 & FRCD_T1_W3) !== 0,
+        addressType: (word3 >>> FRCD_AT_SHIFT_W3) & 3,
       });
     }
     return found;

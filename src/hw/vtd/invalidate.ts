@@ -8,6 +8,9 @@ import type { ContextCache } from './context.ts';
 import type { Iotlb } from './iotlb.ts';
 import type { PageCache } from './page-cache.ts';
 
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const { GRANULARITY_DEVICE, GRANULARITY_DOMAIN, GRANULARITY_GLOBAL, GRANULARITY_PAGE, IVA_AM_MASK, IVA_IH } = vtd;
+
 export class Invalidator {
   readonly #contexts: ContextCache;
   readonly #iotlb: Iotlb;
@@ -30,12 +33,12 @@ export class Invalidator {
    * @returns the granularity performed, or 0 for the reserved one, with nothing done
    */
   context(granularity: number, domain: number, sid: number, functionMask: number): number {
-    if (granularity === vtd.GRANULARITY_GLOBAL || (granularity === vtd.GRANULARITY_DOMAIN && this.#domainIsGlobal)) {
+    if (granularity === GRANULARITY_GLOBAL || (granularity === GRANULARITY_DOMAIN && this.#domainIsGlobal)) {
       this.#contexts.invalidateAll();
-      return vtd.GRANULARITY_GLOBAL;
+      return GRANULARITY_GLOBAL;
     }
-    if (granularity === vtd.GRANULARITY_DOMAIN) this.#contexts.invalidateDomain(domain);
-    else if (granularity === vtd.GRANULARITY_DEVICE) this.#contexts.invalidateDevice(domain, sid, functionMask);
+    if (granularity === GRANULARITY_DOMAIN) this.#contexts.invalidateDomain(domain);
+    else if (granularity === GRANULARITY_DEVICE) this.#contexts.invalidateDevice(domain, sid, functionMask);
     return granularity;
   }
 
@@ -45,13 +48,13 @@ export class Invalidator {
    * @returns the granularity performed, or 0 for a reserved one or an address mask above MAMV, with nothing done
    */
   iotlb(granularity: number, domain: number, addressLo: number, addressHi: number): number {
-    if (granularity === vtd.GRANULARITY_GLOBAL) {
+    if (granularity === GRANULARITY_GLOBAL) {
       this.#iotlb.invalidateAll();
       this.#pageCache.invalidateAll();
       return granularity;
     }
-    if (granularity === vtd.GRANULARITY_PAGE) {
-      const maskLg2 = addressLo & vtd.IVA_AM_MASK;
+    if (granularity === GRANULARITY_PAGE) {
+      const maskLg2 = addressLo & IVA_AM_MASK;
       if (maskLg2 > this.#mamv) return 0;
       if (this.#psi) {
         this.#pages(domain, addressLo, addressHi, maskLg2);
@@ -61,7 +64,7 @@ export class Invalidator {
     if (granularity === 0) return 0;
     this.#iotlb.invalidateDomain(domain);
     this.#pageCache.invalidateDomain(domain);
-    return vtd.GRANULARITY_DOMAIN;
+    return GRANULARITY_DOMAIN;
   }
 
   #pages(domain: number, addressLo: number, addressHi: number, maskLg2: number): void {
@@ -72,7 +75,7 @@ export class Invalidator {
     if (maskLg2 > 32) pageHi = maskLg2 >= 41 ? 0 : pageHi & -(1 << (maskLg2 - 32));
     this.#iotlb.invalidatePages(domain, pageHi, pageLo, maskLg2);
     // IH = 1: software promises that no non-leaf entry changed, so copies of them may stay (6.5.1.2).
-    if ((addressLo & vtd.IVA_IH) === 0) this.#pageCache.invalidatePages(domain, pageHi, pageLo, maskLg2);
+    if ((addressLo & IVA_IH) === 0) this.#pageCache.invalidatePages(domain, pageHi, pageLo, maskLg2);
   }
 
   /** Everything, where a configuration says that SRTP or TE does so. */

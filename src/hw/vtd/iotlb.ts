@@ -13,14 +13,18 @@ import type { FullVtdConfig } from './config.ts';
 import { NR_PAGE_CLASSES } from './layout.ts';
 import { dropRange, isInRange } from './page-cache.ts';
 
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const { SS_ADDR_MASK_HI } = vtd;
+
 // Local constants for speed, see set-cache.ts.
 const LO = 2;
 const HI = 3;
-const DATA_DOMAIN = 4;
+const DOMAIN = 4;
 const NR_CLASSES: number = NR_PAGE_CLASSES;
-/** Offsets of the two translation words in an entry. */
+/** Offsets of an entry's words. */
 export const DATA_LO: number = LO;
 export const DATA_HI: number = HI;
+export const DATA_DOMAIN: number = DOMAIN;
 
 /** Fault that an entry gives, or 0. @param lo its DATA_LO word */
 export function entryReason(lo: number): number {
@@ -70,7 +74,9 @@ export class Iotlb {
   find(tag: number, pageHi: number, pageLo: number, salt: number): number {
     const cache = this.cache;
     const small = cache.find(pageLo, (tag << 16) | (pageHi << 1) | 1, salt);
-    return small >= 0 || cache.nrLive(1) + cache.nrLive(2) === 0 ? small : this.#findSuperpage(tag, pageHi, pageLo, salt);
+    return small >= 0 || cache.nrLive(1) + cache.nrLive(2) === 0
+      ? small
+      : this.#findSuperpage(tag, pageHi, pageLo, salt);
   }
 
   #findSuperpage(tag: number, pageHi: number, pageLo: number, salt: number): number {
@@ -101,7 +107,7 @@ export class Iotlb {
       const small = cache.insert(pageLo, (tag << 16) | (pageHi << 1) | 1, salt);
       cache.words[small + LO] = lo | rights;
       cache.words[small + HI] = hi;
-      if (this.#bySid) cache.words[small + DATA_DOMAIN] = domain;
+      if (this.#bySid) cache.words[small + DOMAIN] = domain;
       return;
     }
     const cls = this.#fractures ? 0 : level - 1;
@@ -112,7 +118,7 @@ export class Iotlb {
     const piece = this.#fractures ? (pageLo & ((1 << ((level - 1) * 9)) - 1)) << 12 : 0;
     cache.words[at + LO] = lo | piece | rights;
     cache.words[at + HI] = hi;
-    if (this.#bySid) cache.words[at + DATA_DOMAIN] = domain;
+    if (this.#bySid) cache.words[at + DOMAIN] = domain;
   }
 
   /** Keeps the fault of one page. @param rights of the leaf, when the fault is not about them: who lacks them faults so. */
@@ -121,7 +127,7 @@ export class Iotlb {
     const at = cache.insert(pageLo, cacheKey(tag, 0, pageHi), this.saltOf(tag));
     cache.words[at + LO] = (reason << 4) | (rights << 9);
     cache.words[at + HI] = 0;
-    if (this.#bySid) cache.words[at + DATA_DOMAIN] = domain;
+    if (this.#bySid) cache.words[at + DOMAIN] = domain;
   }
 
   /** Page-selective: drops the domain's entries that overlap 2^maskLg2 pages; a superpage goes as a whole. */
@@ -133,19 +139,20 @@ export class Iotlb {
       const hi = pageHi >>> shift;
       const page = cls === 0 ? pageLo : (pageLo >>> shift) | (pageHi << (32 - shift));
       const lg2 = Math.max(0, maskLg2 - shift);
-      if (!this.#bySid) {
-        dropRange(cache, domain, cls, hi, page, lg2, tagSalt(domain));
-      } else if (lg2 === 0) {
-        cache.dropAnyTag(page, cacheKey(0, cls, hi), 0, (words, at) => words[at + DATA_DOMAIN] === domain);
-      } else {
-        const key = cacheKey(0, cls, hi);
-        cache.dropWhere((words, at) => isInRange(words, at, key, page, lg2) && words[at + DATA_DOMAIN] === domain);
-      }
+      if (this.#bySid) this.#dropOfDomain(domain, cls, hi, page, lg2);
+      else dropRange(cache, domain, cls, hi, page, lg2, tagSalt(domain));
     }
   }
 
+  /** With source-id tags the domain stands in the entries, and a page's entries of all devices lie in one set. */
+  #dropOfDomain(domain: number, cls: number, pageHi: number, pageLo: number, lg2: number): void {
+    const key = cacheKey(0, cls, pageHi);
+    if (lg2 === 0) this.cache.dropAnyTag(pageLo, key, 0, (words, at) => words[at + DOMAIN] === domain);
+    else this.cache.dropWhere((words, at) => isInRange(words, at, key, pageLo, lg2) && words[at + DOMAIN] === domain);
+  }
+
   invalidateDomain(domain: number): void {
-    if (this.#bySid) this.cache.dropWhere((words, at) => words[at + DATA_DOMAIN] === domain);
+    if (this.#bySid) this.cache.dropWhere((words, at) => words[at + DOMAIN] === domain);
     else this.cache.dropTag(domain);
   }
 
@@ -162,10 +169,10 @@ export class Iotlb {
       const lo = words[at + LO];
       found.push({
         tag: keyTag(key),
-        domain: this.#bySid ? words[at + DATA_DOMAIN] : keyTag(key),
+        domain: this.#bySid ? words[at + DOMAIN] : keyTag(key),
         iova: (keyPageHi(key) * 4294967296 + (words[at] >>> 0)) * 4096 * 512 ** cls,
         level: cls + 1,
-        paddr: (words[at + HI] & vtd.SS_ADDR_MASK_HI) * 4294967296 + ((lo & -4096) >>> 0),
+        paddr: (words[at + HI] & SS_ADDR_MASK_HI) * 4294967296 + ((lo & -4096) >>> 0),
         rights: lo & 3,
         reason: entryReason(lo),
       });

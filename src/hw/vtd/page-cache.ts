@@ -11,9 +11,10 @@ import { cacheKey, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '.
 
 const DATA_SLOT = 2;
 const DATA_RIGHTS = 3;
-/** cacheKey() of level 2 without domain and page; tagSalt(1), whose multiples are the other tags' salts. */
-const LEAF_TABLE_KEY: number = cacheKey(0, 2, 0);
-const SALT: number = tagSalt(1);
+/** Offsets of an entry's words, and the key of level 2 without domain and page, for the owner of the short walk. */
+export const STRUCTURE_SLOT: number = DATA_SLOT;
+export const STRUCTURE_RIGHTS: number = DATA_RIGHTS;
+export const LEAF_TABLE_KEY: number = cacheKey(0, 2, 0);
 
 /** One cached non-leaf entry, decoded for people. */
 export interface StructureEntry {
@@ -39,18 +40,6 @@ export class PageCache {
   constructor(cache: SetCache, mem: PhysMem) {
     this.#cache = cache;
     this.#mem = mem;
-  }
-
-  /** find() for level 2, which every miss asks first: the level 1 table of a page. */
-  findLeafTable(domain: number, pageHi: number, pageLo: number): number {
-    const cache = this.#cache;
-    const page = (pageLo >>> 9) | (pageHi << 23);
-    const at = cache.find(page, (domain << 16) | LEAF_TABLE_KEY | ((pageHi >>> 9) << 1), Math.imul(domain, SALT));
-    if (at < 0) return -1;
-    const rights = cache.words[at + DATA_RIGHTS];
-    this.slot = cache.words[at + DATA_SLOT];
-    this.rights = rights & 3;
-    return rights >>> 2;
   }
 
   /** @returns 0 and the next table in `slot` and `rights`; a fault reason; or -1 when nothing is held. */
@@ -144,8 +133,13 @@ export function dropRange(
     const first = pageLo & -(1 << lg2);
     for (let index = 0; index < 1 << lg2; index++) cache.drop(first + index, key, salt);
   } else {
-    cache.dropWhere((words, at) => isInRange(words, at, key, pageLo, lg2) && keyTag(words[at + 1]) === tag);
+    scanRange(cache, tag, key, pageLo, lg2);
   }
+}
+
+/** Apart, because a function that holds a closure allocates its variables on every call, taken or not. */
+function scanRange(cache: SetCache, tag: number, key: number, pageLo: number, lg2: number): void {
+  cache.dropWhere((words, at) => isInRange(words, at, key, pageLo, lg2) && keyTag(words[at + 1]) === tag);
 }
 
 /** Whether an entry has the class of `key` and its page lies in the 2^lg2 pages around pageLo and the key's high bits. */

@@ -18,15 +18,46 @@ import type { Invalidator } from './invalidate.ts';
 import { INJECTED, INJECTED_SID, QUEUE_HI, QUEUE_LO, QUEUE_NR } from './layout.ts';
 import { drainWriteBuffer } from './write-buffer.ts';
 
-const FSTS = vtd.FSTS_REG >> 2;
-const IQH = vtd.IQH_REG >> 2;
-const IQT = vtd.IQT_REG >> 2;
-const IQA = vtd.IQA_REG >> 2;
-const ICS = vtd.ICS_REG >> 2;
-const IQERCD = vtd.IQERCD_REG >> 2;
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const {
+  DESC_CONTEXT,
+  DESC_DEVICE_IOTLB,
+  DESC_DID_SHIFT,
+  DESC_INTERRUPT_ENTRY,
+  DESC_IOTLB,
+  DESC_WAIT,
+  FSTS_ICE,
+  FSTS_IQE,
+  FSTS_ITE,
+  FSTS_REG,
+  ICS_IWC,
+  ICS_REG,
+  IQA_QS_MASK,
+  IQA_REG,
+  IQEI_FETCH_FAILED,
+  IQEI_INVALID_TAIL,
+  IQEI_INVALID_TYPE,
+  IQEI_RESERVED_FIELD,
+  IQERCD_ICESID_SHIFT_HI,
+  IQERCD_ITESID_SHIFT_HI,
+  IQERCD_REG,
+  IQH_REG,
+  IQT_REG,
+  IQ_INDEX_SHIFT,
+  QI_DESC_BYTES,
+  WAIT_IF,
+  WAIT_SW,
+} = vtd;
+
+const FSTS = FSTS_REG >> 2;
+const IQH = IQH_REG >> 2;
+const IQT = IQT_REG >> 2;
+const IQA = IQA_REG >> 2;
+const ICS = ICS_REG >> 2;
+const IQERCD = IQERCD_REG >> 2;
 /** Neither executed nor wrong: the head passes over it. */
 const DROPPED = -1;
-const STOPPED = vtd.FSTS_IQE | vtd.FSTS_ICE | vtd.FSTS_ITE;
+const STOPPED = FSTS_IQE | FSTS_ICE | FSTS_ITE;
 
 export class InvalidationQueue {
   readonly #words: Int32Array;
@@ -60,7 +91,7 @@ export class InvalidationQueue {
     const words = this.#words;
     words[QUEUE_LO] = words[IQA] & -4096;
     words[QUEUE_HI] = words[IQA + 1];
-    words[QUEUE_NR] = 256 << (words[IQA] & vtd.IQA_QS_MASK);
+    words[QUEUE_NR] = 256 << (words[IQA] & IQA_QS_MASK);
     words[IQH] = 0;
   }
 
@@ -83,29 +114,29 @@ export class InvalidationQueue {
     if (!this.hasWork()) return;
     if (this.#config.rwbf) drainWriteBuffer(this.#mem);
     const nr = words[QUEUE_NR];
-    const tail = words[IQT] >>> vtd.IQ_INDEX_SHIFT;
-    if (tail >= nr) return this.#stop(vtd.IQEI_INVALID_TAIL);
-    let head = words[IQH] >>> vtd.IQ_INDEX_SHIFT;
+    const tail = words[IQT] >>> IQ_INDEX_SHIFT;
+    if (tail >= nr) return this.#stop(IQEI_INVALID_TAIL);
+    let head = words[IQH] >>> IQ_INDEX_SHIFT;
     while (head !== tail) {
-      if (words[INJECTED] === vtd.FSTS_ICE) return this.#injectedError();
+      if (words[INJECTED] === FSTS_ICE) return this.#injectedError();
       const error = this.#execute(head);
       if (error > 0) return this.#stop(error);
       head = head + 1 === nr ? 0 : head + 1;
-      words[IQH] = head << vtd.IQ_INDEX_SHIFT;
+      words[IQH] = head << IQ_INDEX_SHIFT;
       if ((words[FSTS] & STOPPED) !== 0) return;
     }
   }
 
   #stop(error: number): void {
     if (this.#config.reportsQueueError) this.#words[IQERCD] = error;
-    this.#faults.setStatus(vtd.FSTS_IQE);
+    this.#faults.setStatus(FSTS_IQE);
   }
 
   #injectedError(): void {
     const words = this.#words;
     const bit = words[INJECTED];
     if (this.#config.reportsQueueError) {
-      const shift = bit === vtd.FSTS_ITE ? vtd.IQERCD_ITESID_SHIFT_HI : vtd.IQERCD_ICESID_SHIFT_HI;
+      const shift = bit === FSTS_ITE ? IQERCD_ITESID_SHIFT_HI : IQERCD_ICESID_SHIFT_HI;
       words[IQERCD + 1] = words[INJECTED_SID] << shift;
     }
     words[INJECTED] = 0;
@@ -116,9 +147,9 @@ export class InvalidationQueue {
   /** Fetches and executes one descriptor. @returns 0, DROPPED, or the IQEI code of what is wrong with it */
   #execute(index: number): number {
     const words = this.#words;
-    const address = (words[QUEUE_HI] & 0xfffff) * 4294967296 + (words[QUEUE_LO] >>> 0) + index * vtd.QI_DESC_BYTES;
+    const address = (words[QUEUE_HI] & 0xfffff) * 4294967296 + (words[QUEUE_LO] >>> 0) + index * QI_DESC_BYTES;
     const slot = this.#mem.slotOf(Math.floor(address / 4096));
-    if (slot < 0) return vtd.IQEI_FETCH_FAILED;
+    if (slot < 0) return IQEI_FETCH_FAILED;
     const at = (slot << 10) + ((address & 0xfff) >>> 2);
     const w0 = this.#mem.words[at];
     const w1 = this.#mem.words[at + 1];
@@ -127,52 +158,52 @@ export class InvalidationQueue {
     // The type has seven bits: 3:0 and 11:9.
     const type = (w0 & 15) | ((w0 & 0xe00) >>> 5);
     let error: number;
-    if (type === vtd.DESC_IOTLB) error = this.#iotlb(w0, w1, w2, w3);
-    else if (type === vtd.DESC_WAIT) error = this.#wait(w0, w1, w2, w3);
-    else if (type === vtd.DESC_CONTEXT) error = this.#context(w0, w1, w2, w3);
-    else if (type === vtd.DESC_DEVICE_IOTLB) error = this.#deviceIotlb(w0, w1, w2);
-    else if (type === vtd.DESC_INTERRUPT_ENTRY) error = this.#interruptEntry(w0, w1, w2, w3);
-    else error = vtd.IQEI_INVALID_TYPE;
+    if (type === DESC_IOTLB) error = this.#iotlb(w0, w1, w2, w3);
+    else if (type === DESC_WAIT) error = this.#wait(w0, w1, w2, w3);
+    else if (type === DESC_CONTEXT) error = this.#context(w0, w1, w2, w3);
+    else if (type === DESC_DEVICE_IOTLB) error = this.#deviceIotlb(w0, w1, w2);
+    else if (type === DESC_INTERRUPT_ENTRY) error = this.#interruptEntry(w0, w1, w2, w3);
+    else error = IQEI_INVALID_TYPE;
     if (error === 0) this.#holder.listener?.descriptor(w0, w1, w2, w3);
     return error;
   }
 
   /** 6.5.2.1. Reserved: 8:6, 15:12, 63:50, the upper half. */
   #context(w0: number, w1: number, w2: number, w3: number): number {
-    if (((w0 & 0xf1c0) | (w1 & 0xfffc0000) | w2 | w3) !== 0) return vtd.IQEI_RESERVED_FIELD;
-    const done = this.#invalidator.context((w0 >>> 4) & 3, w0 >>> vtd.DESC_DID_SHIFT, w1 & 0xffff, (w1 >>> 16) & 3);
-    return done === 0 ? vtd.IQEI_RESERVED_FIELD : 0;
+    if (((w0 & 0xf1c0) | (w1 & 0xfffc0000) | w2 | w3) !== 0) return IQEI_RESERVED_FIELD;
+    const done = this.#invalidator.context((w0 >>> 4) & 3, w0 >>> DESC_DID_SHIFT, w1 & 0xffff, (w1 >>> 16) & 3);
+    return done === 0 ? IQEI_RESERVED_FIELD : 0;
   }
 
   /** 6.5.2.3. Reserved: 8, 15:12, 63:32, 75:71. DR and DW ask to drain requests; here none is ever in flight. */
   #iotlb(w0: number, w1: number, w2: number, w3: number): number {
-    if (((w0 & 0xf100) | w1 | (w2 & 0xf80)) !== 0) return vtd.IQEI_RESERVED_FIELD;
-    const done = this.#invalidator.iotlb((w0 >>> 4) & 3, w0 >>> vtd.DESC_DID_SHIFT, w2, w3);
-    return done === 0 ? vtd.IQEI_RESERVED_FIELD : 0;
+    if (((w0 & 0xf100) | w1 | (w2 & 0xf80)) !== 0) return IQEI_RESERVED_FIELD;
+    const done = this.#invalidator.iotlb((w0 >>> 4) & 3, w0 >>> DESC_DID_SHIFT, w2, w3);
+    return done === 0 ? IQEI_RESERVED_FIELD : 0;
   }
 
   /** 6.5.2.5. Goes out to a device TLB, of which this unit has none to tell. Reserved: 8:4, 31:21, 51:48, 75:65. */
   #deviceIotlb(w0: number, w1: number, w2: number): number {
-    return ((w0 & 0xffe001f0) | (w1 & 0xf0000) | (w2 & 0xffe)) === 0 ? 0 : vtd.IQEI_RESERVED_FIELD;
+    return ((w0 & 0xffe001f0) | (w1 & 0xf0000) | (w2 & 0xffe)) === 0 ? 0 : IQEI_RESERVED_FIELD;
   }
 
   /** 6.5.2.7. No interrupt entries are cached here. Reserved: 8:5, 26:12, 63:48, the upper half. */
   #interruptEntry(w0: number, w1: number, w2: number, w3: number): number {
-    return ((w0 & 0x7fff1e0) | (w1 & 0xffff0000) | w2 | w3) === 0 ? 0 : vtd.IQEI_RESERVED_FIELD;
+    return ((w0 & 0x7fff1e0) | (w1 & 0xffff0000) | w2 | w3) === 0 ? 0 : IQEI_RESERVED_FIELD;
   }
 
   /** 6.5.2.8. Everything before it has completed, so a fence (FN) asks for nothing more. Reserved: 8:7, 31:12, 65:64. */
   #wait(w0: number, w1: number, w2: number, w3: number): number {
-    if (((w0 & 0xfffff180) | (w2 & 3)) !== 0) return vtd.IQEI_RESERVED_FIELD;
+    if (((w0 & 0xfffff180) | (w2 & 3)) !== 0) return IQEI_RESERVED_FIELD;
     const words = this.#words;
-    if (words[INJECTED] === vtd.FSTS_ITE) {
+    if (words[INJECTED] === FSTS_ITE) {
       this.#injectedError();
       return DROPPED;
     }
-    if ((w0 & vtd.WAIT_SW) !== 0) this.#mem.deviceStore32((w3 & 0xfffff) * 4294967296 + (w2 >>> 0), w1);
-    if ((w0 & vtd.WAIT_IF) !== 0 && (words[ICS] & vtd.ICS_IWC) === 0) {
+    if ((w0 & WAIT_SW) !== 0) this.#mem.deviceStore32((w3 & 0xfffff) * 4294967296 + (w2 >>> 0), w1);
+    if ((w0 & WAIT_IF) !== 0 && (words[ICS] & ICS_IWC) === 0) {
       // A second completion before software has seen the first is no new event.
-      words[ICS] |= vtd.ICS_IWC;
+      words[ICS] |= ICS_IWC;
       this.#events.raise('invalidation');
     }
     return 0;

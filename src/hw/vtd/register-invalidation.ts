@@ -12,7 +12,22 @@ import type { ListenerHolder } from './events.ts';
 import type { Invalidator } from './invalidate.ts';
 import { drainWriteBuffer } from './write-buffer.ts';
 
-const CCMD = vtd.CCMD_REG >> 2;
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const {
+  CCMD_CAIG_SHIFT_HI,
+  CCMD_CIRG_SHIFT_HI,
+  CCMD_DID_MASK_LO,
+  CCMD_FM_SHIFT_HI,
+  CCMD_ICC_HI,
+  CCMD_REG,
+  CCMD_SID_SHIFT_LO,
+  IOTLB_DID_MASK_HI,
+  IOTLB_IAIG_SHIFT_HI,
+  IOTLB_IIRG_SHIFT_HI,
+  IOTLB_IVT_HI,
+} = vtd;
+
+const CCMD = CCMD_REG >> 2;
 const IVA = IVA_OFFSET >> 2;
 const IOTLB = IOTLB_OFFSET >> 2;
 
@@ -42,31 +57,31 @@ export class RegisterInvalidation {
     const words = this.#words;
     const lo = words[CCMD];
     // Without the granularity that the last request was done with: what software asked for.
-    const hi = words[CCMD + 1] & ~(3 << vtd.CCMD_CAIG_SHIFT_HI);
+    const hi = words[CCMD + 1] & ~(3 << CCMD_CAIG_SHIFT_HI);
     if (this.#config.rwbf) drainWriteBuffer(this.#mem);
     const done = this.#invalidator.context(
-      (hi >>> vtd.CCMD_CIRG_SHIFT_HI) & 3,
-      lo & vtd.CCMD_DID_MASK_LO,
-      lo >>> vtd.CCMD_SID_SHIFT_LO,
-      (hi >>> vtd.CCMD_FM_SHIFT_HI) & 3,
+      (hi >>> CCMD_CIRG_SHIFT_HI) & 3,
+      lo & CCMD_DID_MASK_LO,
+      lo >>> CCMD_SID_SHIFT_LO,
+      (hi >>> CCMD_FM_SHIFT_HI) & 3,
     );
-    words[CCMD + 1] = (hi & ~vtd.CCMD_ICC_HI) | (done << vtd.CCMD_CAIG_SHIFT_HI);
+    words[CCMD + 1] = (hi & ~CCMD_ICC_HI) | (done << CCMD_CAIG_SHIFT_HI);
     this.#holder.listener?.registerInvalidation?.('context', lo, hi, 0, 0);
   }
 
   /** Executes the request in IOTLB, with the address in IVA. */
   runIotlb(): void {
     const words = this.#words;
-    const hi = words[IOTLB + 1] & ~(3 << vtd.IOTLB_IAIG_SHIFT_HI);
+    const hi = words[IOTLB + 1] & ~(3 << IOTLB_IAIG_SHIFT_HI);
     if (this.#config.rwbf) drainWriteBuffer(this.#mem);
     const done = this.#invalidator.iotlb(
-      (hi >>> vtd.IOTLB_IIRG_SHIFT_HI) & 3,
-      hi & vtd.IOTLB_DID_MASK_HI,
+      (hi >>> IOTLB_IIRG_SHIFT_HI) & 3,
+      hi & IOTLB_DID_MASK_HI,
       words[IVA],
       words[IVA + 1],
     );
     // IAIG = 0 tells that the request was refused.
-    words[IOTLB + 1] = (hi & ~vtd.IOTLB_IVT_HI) | (done << vtd.IOTLB_IAIG_SHIFT_HI);
+    words[IOTLB + 1] = (hi & ~IOTLB_IVT_HI) | (done << IOTLB_IAIG_SHIFT_HI);
     this.#holder.listener?.registerInvalidation?.('iotlb', words[IOTLB], hi, words[IVA], words[IVA + 1]);
   }
 }

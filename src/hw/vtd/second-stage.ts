@@ -10,12 +10,15 @@ import type { PhysMem } from '../../mem/index.ts';
 import type { FullVtdConfig } from './config.ts';
 import type { PageCache } from './page-cache.ts';
 
+// Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
+const { FR_ENTRY_RESERVED, FR_NEXT_TABLE_UNREACHABLE, FR_READ_DENIED, SS_ADDR_MASK_HI, SS_PAGE_SIZE, SS_SNOOP } = vtd;
+
 // Local constants for speed, see set-cache.ts.
-const ADDR_MASK_HI: number = vtd.SS_ADDR_MASK_HI;
-const PAGE_SIZE_BIT: number = vtd.SS_PAGE_SIZE;
+const ADDR_MASK_HI: number = SS_ADDR_MASK_HI;
+const PAGE_SIZE_BIT: number = SS_PAGE_SIZE;
 
 /** Any walk that meets nothing present ends so; the caller reports a write as FR_WRITE_DENIED. */
-export const NOT_PRESENT: number = vtd.FR_READ_DENIED;
+export const NOT_PRESENT: number = FR_READ_DENIED;
 
 export class SecondStage {
   /** Result of a walk that found a leaf: its address words (low 12 bits clear), rights and level. */
@@ -30,8 +33,8 @@ export class SecondStage {
   readonly #holdsFaults: boolean;
   readonly #stopsAtDenied: boolean;
   /** Bits that must be 0 in every entry: SNP in the low word, bit 62 and addresses beyond the host's in the high word. */
-  readonly #reservedLo: number;
-  readonly #reservedHi: number;
+  readonly reservedLo: number;
+  readonly reservedHi: number;
   /** Levels whose entries may be leaves, as bits. */
   readonly #leafLevels: number;
 
@@ -41,9 +44,9 @@ export class SecondStage {
     this.#holds = config.holdsStructure;
     this.#holdsFaults = config.holdsStructure && config.holdsNotPresent;
     this.#stopsAtDenied = !config.holdsDenied;
-    this.#reservedLo = config.sc ? 0 : vtd.SS_SNOOP;
+    this.reservedLo = config.sc ? 0 : SS_SNOOP;
     // Bits 61:52 and 63 are ignored, so that software may keep its own there.
-    this.#reservedHi = (~((1 << (config.haw - 32)) - 1) & vtd.SS_ADDR_MASK_HI) | (1 << 30);
+    this.reservedHi = (~((1 << (config.haw - 32)) - 1) & SS_ADDR_MASK_HI) | (1 << 30);
     this.#leafLevels = 2 | (config.sllps2m ? 4 : 0) | (config.sllps1g ? 8 : 0);
   }
 
@@ -54,28 +57,10 @@ export class SecondStage {
    */
   walk(domain: number, slot: number, levels: number, pageHi: number, pageLo: number, access: number): number {
     if (this.#holds) {
-      const reason = this.#cache.findLeafTable(domain, pageHi, pageLo);
-      if (reason === 0) {
-        // The common miss: the level 1 table is known, and its entry is plain. One compare for all that it must not be.
-        const words = this.#mem.deviceWords;
-        const index = (this.#cache.slot << 10) + ((pageLo & 0x1ff) << 1);
-        const lo = words[index];
-        const hi = words[index + 1];
-        const rights = lo & this.#cache.rights;
-        if ((rights & access) === access && ((lo & this.#reservedLo) | (hi & this.#reservedHi)) === 0) {
-          this.leafLo = lo & -4096;
-          this.leafHi = hi & ADDR_MASK_HI;
-          this.leafRights = rights;
-          this.leafLevel = 1;
-          return 0;
-        }
-        return this.#descend(domain, this.#cache.slot, 1, this.#cache.rights, pageHi, pageLo, access);
-      }
-      if (reason > 0) return reason;
-      for (let level = 3; level <= levels; level++) {
-        const upper = this.#cache.find(domain, level, pageHi, pageLo);
-        if (upper > 0) return upper;
-        if (upper === 0) {
+      for (let level = 2; level <= levels; level++) {
+        const reason = this.#cache.find(domain, level, pageHi, pageLo);
+        if (reason > 0) return reason;
+        if (reason === 0) {
           return this.#descend(domain, this.#cache.slot, level - 1, this.#cache.rights, pageHi, pageLo, access);
         }
       }
@@ -98,7 +83,7 @@ export class SecondStage {
     let rights = topRights;
     for (let level = topLevel; ; level--) {
       // 1. The table must exist. (Only the top one can be missing here: the others were looked up in step 7.)
-      if (slot < 0) return vtd.FR_NEXT_TABLE_UNREACHABLE;
+      if (slot < 0) return FR_NEXT_TABLE_UNREACHABLE;
       // 2. The entry that nine bits of the page number select; at level 4 they straddle the two words.
       const shift = (level - 1) * 9;
       const number = shift === 27 ? (pageLo >>> 27) | (pageHi << 5) : pageLo >>> shift;
@@ -109,14 +94,14 @@ export class SecondStage {
       if ((lo & 3) === 0) return this.#fault(domain, level, pageHi, pageLo, NOT_PRESENT);
       // 4. Reserved bits: common ones, a page size that this level does not have, a superpage that is not aligned.
       const isLeaf = level === 1 || (lo & PAGE_SIZE_BIT) !== 0;
-      if (((lo & this.#reservedLo) | (hi & this.#reservedHi)) !== 0) {
-        return this.#fault(domain, level, pageHi, pageLo, vtd.FR_ENTRY_RESERVED);
+      if (((lo & this.reservedLo) | (hi & this.reservedHi)) !== 0) {
+        return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
       }
       if (isLeaf && ((this.#leafLevels >>> level) & 1) === 0) {
-        return this.#fault(domain, level, pageHi, pageLo, vtd.FR_ENTRY_RESERVED);
+        return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
       }
       if (isLeaf && (lo & ((1 << (12 + shift)) - 4096)) !== 0) {
-        return this.#fault(domain, level, pageHi, pageLo, vtd.FR_ENTRY_RESERVED);
+        return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
       }
       // 5. Rights so far. None left is as good as not present: no access could use the translation.
       rights &= lo;
@@ -131,7 +116,7 @@ export class SecondStage {
       }
       // 7. The next table.
       slot = this.#mem.slotOf((hi & ADDR_MASK_HI) * 0x100000 + (lo >>> 12));
-      if (slot < 0) return vtd.FR_NEXT_TABLE_UNREACHABLE;
+      if (slot < 0) return FR_NEXT_TABLE_UNREACHABLE;
       if (this.#holds) this.#cache.hold(domain, level, pageHi, pageLo, slot, rights, 0);
     }
   }

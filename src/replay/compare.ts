@@ -173,10 +173,12 @@ export function linearize(
     }
     let choice = at < wanted.length ? waiting.findIndex((index) => pages.key.at(index) === wanted[at]) : 0;
     if (choice < 0) {
-      // Not among them: an observed command too many, or one that comes later. Look a little ahead.
-      let later = next;
-      while (later < count && later < next + MAX_WAITING && pages.key.at(later) !== wanted[at]) later++;
-      if (later === count || later === next + MAX_WAITING) {
+      // Either an observed command that was not predicted, or a predicted one that was not observed: whichever side finds
+      // the other's command sooner goes on.
+      const first = waiting[0] ?? 0;
+      const ahead = distance(wanted, at, pages.key.at(first));
+      const behind = distance(pages.key.view(count), next, wanted[at]);
+      if (ahead < behind || behind === Infinity) {
         at += 1;
         continue;
       }
@@ -190,6 +192,13 @@ export function linearize(
     keys[placed++] = pages.key.at(index);
   }
   return { keys, concurrent };
+}
+
+/** How far behind `from` a key is found, up to MAX_WAITING; Infinity beyond. */
+function distance(keys: Float64Array, from: number, key: number | undefined): number {
+  const end = Math.min(keys.length, from + MAX_WAITING);
+  for (let i = from; i < end; i++) if (keys[i] === key) return i - from;
+  return Infinity;
 }
 
 /**

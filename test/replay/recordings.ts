@@ -1,0 +1,89 @@
+/** The recorded Intel runs: those in the project, and those of ../shared where that folder is present. */
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+import type { MapFlush, UnmapFlush } from '../../src/drivers/index.ts';
+import type { Comparison, RunResult } from '../../src/replay/index.ts';
+import { Grouper, Observed, Player, compareRun, planCalls } from '../../src/replay/index.ts';
+import type { Plan } from '../../src/replay/index.ts';
+import { FtraceTextReader, Names, QemuLogReader } from '../../src/trace/index.ts';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+const folders = [join(root, 'traces'), join(root, '../shared/traces')];
+
+export interface Recording {
+  readonly name: string;
+  readonly folder: string;
+  readonly preset: string;
+  readonly cachingMode: boolean;
+}
+
+/** Every Intel run once; its kernel and hardware are in its name. */
+export const recordings: readonly Recording[] = folders
+  .filter((folder) => existsSync(folder))
+  .flatMap((folder) => readdirSync(folder).map((name) => ({ name, folder: join(folder, name) })))
+  .filter(({ name, folder }) => name.startsWith('intel-') && existsSync(join(folder, 'qemu-inval.log.gz')))
+  .filter(({ name }, index, all) => all.findIndex((other) => other.name === name) === index)
+  .map(({ name, folder }) => ({
+    name,
+    folder,
+    preset: `linux-${name.slice(name.lastIndexOf('-') + 1)}`,
+    cachingMode: name.includes('-cmon-'),
+  }));
+
+export function recording(name: string): Recording {
+  const found = recordings.find((candidate) => candidate.name === name);
+  if (found === undefined) throw new Error(`no recording ${name}`);
+  return found;
+}
+
+export function traceText({ folder }: Recording): string {
+  return gunzipSync(readFileSync(join(folder, 'trace.txt.gz'))).toString('latin1');
+}
+
+/** The plan of a text trace. */
+export function planOf(text: string): Plan {
+  const names = new Names();
+  const grouper = new Grouper(names);
+  const reader = new FtraceTextReader(names, grouper);
+  reader.push(Buffer.from(text, 'latin1'));
+  reader.end();
+  grouper.finish();
+  return planCalls(grouper);
+}
+
+export function observedOf({ folder }: Recording): Observed {
+  const observed = new Observed();
+  const reader = new QemuLogReader({
+    descriptor: (w0, w1, w2, w3, line) => observed.descriptor(w0, w1, w2, w3, line),
+    mark: (name) => observed.mark(name),
+    tail: () => {},
+    skipped: () => {},
+  });
+  reader.push(gunzipSync(readFileSync(join(folder, 'qemu-inval.log.gz'))));
+  reader.end();
+  return observed;
+}
+
+/** Plays a plan to its end. */
+export function play(
+  plan: Plan,
+  options: { preset: string; cachingMode: boolean; mapFlush?: MapFlush; unmapFlush?: UnmapFlush },
+): { player: Player; result: RunResult } {
+  const player = new Player(plan, {
+    preset: options.preset,
+    cachingMode: options.cachingMode,
+    mapFlush: options.mapFlush ?? 'sync-map',
+    unmapFlush: options.unmapFlush ?? 'strict',
+    keepPages: true,
+  });
+  while (player.step(1e6));
+  return { player, result: player.result() };
+}
+
+export function compare(run: ReturnType<typeof play>, observed: Observed): Comparison {
+  const { pages, marks } = run.player;
+  if (pages === null) throw new Error('played without keepPages');
+  return compareRun({ pages, counts: run.result.commands, marks }, observed);
+}

@@ -17,12 +17,12 @@ export function makeTrace(nrEvents, write) {
   const hex = (value) => `0x${value.toString(16).padStart(16, '0')}`;
   let text = '# tracer: nop\n#\n';
   let timeUs = 10_000_000;
-  let events = 0;
+  const count = { events: 0 };
   const line = (task, cpu, event, rest) => {
     timeUs += 1 + random(4);
     const time = `${Math.floor(timeUs / 1e6)}.${String(timeUs % 1e6).padStart(6, '0')}`;
     text += `${task.padStart(16)}-${100 + cpu}     [00${cpu}] .....    ${time}: ${event}: IOMMU: ${rest}\n`;
-    events += 1;
+    count.events += 1;
     if (text.length > 1 << 20) {
       write(text);
       text = '';
@@ -35,7 +35,7 @@ export function makeTrace(nrEvents, write) {
   ]);
   let next = 0xffff0000;
   const live = [];
-  while (events < nrEvents) {
+  while (count.events < nrEvents) {
     const kind = random(10);
     const cpu = random(2);
     const nrPages = kind < 8 ? 1 : 16;
@@ -59,7 +59,7 @@ export function makeTrace(nrEvents, write) {
     }
   }
   write(text);
-  return events;
+  return count.events;
 }
 
 if (import.meta.url === `file://${process.argv[1]}`) {

@@ -63,20 +63,20 @@ export class DmaCookie {
   }
 
   /**
-   * Maps pages at an IOVA. One chunk goes through iommu_map, several through iommu_map_sg (or, on kernels whose driver maps
-   * scatterlists itself, past the core). @param chunks pairs (paddr, bytes), page aligned @returns 0 or a negative errno
+   * Maps pages at an IOVA. One chunk goes through iommu_map, several through iommu_map_sg; on kernels whose driver served the
+   * DMA API itself (intel_map_page, intel_map_sg) both go past the core. @param chunks pairs (paddr, bytes), page aligned @returns 0 or a negative errno
    */
   mapAt(iova: number, chunks: Float64Array, nr: number, prot: number): number {
     const { domain } = this;
     let nrBytes: number;
-    if (nr === 1) {
-      nrBytes = chunks[1];
-      const result = this.#core.map(domain, iova, chunks[0], nrBytes, prot);
-      if (result < 0) return result;
-    } else if (domain.ops.mapSgDirect !== undefined) {
+    if (domain.ops.mapSgDirect !== undefined) {
       nrBytes = 0;
       for (let i = 0; i < nr; i++) nrBytes += chunks[2 * i + 1];
       const result = domain.ops.mapSgDirect(domain, iova, chunks, nr, prot);
+      if (result < 0) return result;
+    } else if (nr === 1) {
+      nrBytes = chunks[1];
+      const result = this.#core.map(domain, iova, chunks[0], nrBytes, prot);
       if (result < 0) return result;
     } else {
       nrBytes = this.#core.mapSg(domain, iova, chunks, nr, prot);

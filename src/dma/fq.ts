@@ -145,18 +145,20 @@ export class FlushQueue {
     for (const ring of this.#rings) {
       // Sparse: CPUs that queued nothing have no ring.
       if (ring === undefined) continue;
-      for (; ring.open !== ring.tail; ring.open = (ring.open + 1) % this.#size) {
+      // What was queued while the flush ran is not covered by it.
+      while (ring.open !== ring.tail && ring.counter[ring.open] < this.#flushFinish) {
         this.#owner.windowClosed(ring.queuedNs[ring.open], now);
+        ring.open = (ring.open + 1) % this.#size;
+        this.#nrOpen -= 1;
       }
     }
-    this.#nrOpen = 0;
   }
 
   /** Gives back what a finished flush covered (fq_ring_free). */
   #free(ring: Ring): void {
     while (ring.head !== ring.tail && ring.counter[ring.head] < this.#flushFinish) {
       const slot = ring.head;
-      const tables = ring.tables[slot] as readonly number[];
+      const tables = ring.tables[slot];
       if (tables.length > 0) {
         this.#owner.freeTables(tables);
         ring.tables[slot] = NO_TABLES;

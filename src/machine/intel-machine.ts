@@ -57,7 +57,9 @@ export class IntelMachine {
       ...(options.resvRegions === undefined ? {} : { resvRegions: options.resvRegions }),
     });
     this.core = new Iommu({
-      syncMapPerRun: preset.syncMapPerRun,
+      // The policy means once per call on every kernel: moving the sync out of the loop over runs and using it for the flush
+      // was one change (v5.12).
+      syncMapPerRun: preset.syncMapPerRun && this.driver.mapFlush !== 'sync-map',
       pagesPerCallback: preset.mapPages ? 'run' : 'one',
     });
   }

@@ -25,8 +25,11 @@ import { Topology } from './topology.ts';
 
 /** Kinds of stored events; the first double of their record. */
 export const StoredKind = { map: 1, unmap: 2, attach: 3, detach: 4, mark: 5 } as const;
-/** Doubles per stored event: kind, cpu, start, bytes, paddr (map) or name number (others), time, line. */
-export const STORED_DOUBLES = 7;
+/** Doubles per stored event: kind and CPU packed, first byte, bytes, paddr (map) or name number (others), time in ns. */
+export const STORED_DOUBLES = 5;
+const STORED: number = STORED_DOUBLES;
+/** First double: kind + 8 * CPU. */
+export const STORED_CPU = 8;
 
 /** Bits of a decision: a map event begins a call, ends one; the rest is the slot of the call. */
 export const DECISION_BEGINS = 1;
@@ -125,14 +128,13 @@ export class Grouper implements TraceSink {
   #store(kind: number, event: TraceEvent, start: number, nrBytes: number, extra: number): number {
     const number = this.#nrEvents++;
     if (number === this.decisions.length) this.#grow();
-    const { log } = this;
-    log.push(kind);
-    log.push(event.cpu);
-    log.push(start);
-    log.push(nrBytes);
-    log.push(extra);
-    log.push(event.timeNs);
-    log.push(event.line);
+    const at = this.log.reserve(STORED);
+    const { data } = this.log;
+    data[at] = kind + STORED_CPU * event.cpu;
+    data[at + 1] = start;
+    data[at + 2] = nrBytes;
+    data[at + 3] = extra;
+    data[at + 4] = event.timeNs;
     this.decisions[number] = NO_CALL;
     this.domains[number] = -1;
     this.latest[number] = NEVER;

@@ -4,15 +4,25 @@
  * be the right device, but no two live mappings ever collide.
  */
 import type { GroupingCounts, Grouper } from './group.ts';
-import { DECISION_BEGINS, DECISION_DIRECT, DECISION_ENDS, DECISION_SHIFT, NO_CALL, StoredKind } from './group.ts';
+import {
+  DECISION_BEGINS,
+  DECISION_DIRECT,
+  DECISION_ENDS,
+  DECISION_SHIFT,
+  NO_CALL,
+  STORED_CPU,
+  STORED_DOUBLES,
+  StoredKind,
+} from './group.ts';
 import { PageSet } from './page-set.ts';
 import type { SpillStore } from './record-log.ts';
 import { RecordLog } from './record-log.ts';
 import type { Topology, TraceDomain } from './topology.ts';
 
 /**
- * Kinds of call records. Doubles of a record: kind, domain, cpu, start, bytes, timeNs, line, event and latest (the window of its
- * flush, see Grouper.latest), number of chunks, then that many pairs (paddr, bytes).
+ * Kinds of call records. A record is CALL_DOUBLES doubles: kind, domain and CPU packed; first byte; bytes; time in ns; the
+ * window of its flush (event number, and how many events later it was certainly done, see Grouper.latest) packed; number of
+ * chunks. A map follows with that many pairs (paddr, bytes).
  */
 export const CallKind = {
   map: 1,
@@ -30,6 +40,14 @@ export const CallKind = {
   /** A map into a domain that is not attached yet. */
   direct: 8,
 } as const;
+
+/** Doubles of a record without its chunks. */
+export const CALL_DOUBLES = 6;
+/** First double: kind + 16 * (CPU + 65536 * domain). */
+export const CALL_CPU: number = 16;
+export const CALL_DOMAIN: number = 16 * 65536;
+/** Fifth double: event number * 2^21 + events until certainly done, at most 2^21 - 1. */
+export const CALL_WINDOW: number = 2 ** 21;
 
 export interface Plan {
   readonly calls: RecordLog;
@@ -90,22 +108,23 @@ class Planner {
     const { decisions, domains, latest, log, nrStored, counts, marks } = this.#grouper;
     const reader = log.reader();
     for (let event = 0; event < nrStored; event++) {
-      const kind = reader.next();
-      const cpu = reader.next();
-      const start = reader.next();
-      const nrBytes = reader.next();
-      const extra = reader.next();
-      const timeNs = reader.next();
-      const line = reader.next();
+      const at = reader.take(STORED_DOUBLES);
+      const { data } = reader;
+      const kind = data[at] % STORED_CPU;
+      const cpu = Math.floor(data[at] / STORED_CPU);
+      const start = data[at + 1];
+      const nrBytes = data[at + 2];
+      const extra = data[at + 3];
+      const timeNs = data[at + 4];
       const decision = decisions[event];
       const domain = domains[event];
       this.#event = event;
       this.#latest = latest[event];
-      if (kind === StoredKind.map) this.#map(decision, domain, cpu, start, nrBytes, extra, timeNs, line);
-      else if (kind === StoredKind.unmap) this.#unmap(decision, domain, cpu, start, nrBytes, timeNs, line);
-      else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, cpu, start, 0, timeNs, line, 0);
-      else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, cpu, start, 0, timeNs, line, 0);
-      else this.#record(CallKind.detach, domain, cpu, start, 0, timeNs, line, 0);
+      if (kind === StoredKind.map) this.#map(decision, domain, cpu, start, nrBytes, extra, timeNs);
+      else if (kind === StoredKind.unmap) this.#unmap(decision, domain, cpu, start, nrBytes, timeNs);
+      else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, cpu, start, 0, timeNs, 0);
+      else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, cpu, start, 0, timeNs, 0);
+      else this.#record(CallKind.detach, domain, cpu, start, 0, timeNs, 0);
     }
     const rule = counts.told === 0 ? 'inferred' : counts.inferred === 0 ? 'dma-events' : 'dma-events, rest inferred';
     return {
@@ -128,21 +147,24 @@ class Planner {
     start: number,
     nrBytes: number,
     timeNs: number,
-    line: number,
     nrChunks: number,
   ): void {
     this.#nrRecords += 1;
     const calls = this.#calls;
-    calls.push(kind);
-    calls.push(domain);
-    calls.push(cpu);
-    calls.push(start);
-    calls.push(nrBytes);
-    calls.push(timeNs);
-    calls.push(line);
-    calls.push(this.#event);
-    calls.push(this.#latest);
-    calls.push(nrChunks);
+    const at = calls.reserve(CALL_DOUBLES);
+    const { data } = calls;
+    data[at] = kind + CALL_CPU * (cpu & 0xffff) + CALL_DOMAIN * Math.max(0, domain);
+    data[at + 1] = start;
+    data[at + 2] = nrBytes;
+    data[at + 3] = timeNs;
+    data[at + 4] = this.#event * CALL_WINDOW + Math.min(this.#latest - this.#event, CALL_WINDOW - 1);
+    data[at + 5] = nrChunks;
+  }
+
+  #chunk(paddr: number, nrBytes: number): void {
+    const at = this.#calls.reserve(2);
+    this.#calls.data[at] = paddr;
+    this.#calls.data[at + 1] = nrBytes;
   }
 
   #pagesOf(domain: number): PageSet {
@@ -174,14 +196,12 @@ class Planner {
     nrBytes: number,
     paddr: number,
     timeNs: number,
-    line: number,
   ): void {
     const slot = decision >> DECISION_SHIFT;
     const whole = DECISION_BEGINS | DECISION_ENDS;
     if ((decision & whole) === whole) {
-      this.#beginCall(decision, slot, told, cpu, start, nrBytes, timeNs, line, 1);
-      this.#calls.push(paddr);
-      this.#calls.push(nrBytes);
+      this.#beginCall(decision, slot, told, cpu, start, nrBytes, timeNs, 1);
+      this.#chunk(paddr, nrBytes);
       return;
     }
     let open = this.#open.get(slot);
@@ -194,8 +214,8 @@ class Planner {
     if ((decision & DECISION_ENDS) === 0) return;
     this.#open.delete(slot);
     const nrChunks = open.chunks.length / 2;
-    this.#beginCall(decision, slot, told, cpu, open.start, open.nrBytes, timeNs, line, nrChunks);
-    for (const value of open.chunks) this.#calls.push(value);
+    this.#beginCall(decision, slot, told, cpu, open.start, open.nrBytes, timeNs, nrChunks);
+    for (let i = 0; i < nrChunks; i++) this.#chunk(open.chunks[2 * i] ?? 0, open.chunks[2 * i + 1] ?? 0);
   }
 
   #beginCall(
@@ -206,7 +226,6 @@ class Planner {
     start: number,
     nrBytes: number,
     timeNs: number,
-    line: number,
     nrChunks: number,
   ): void {
     const end = start + nrBytes;
@@ -214,7 +233,7 @@ class Planner {
     const pages = this.#pagesOf(domain);
     if (pages.intersects(start, end)) {
       this.#overlapping += 1;
-      this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, line, 0);
+      this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
     }
     pages.add(start, end);
     if (slot >= this.#domainOfSlot.length) {
@@ -225,7 +244,7 @@ class Planner {
     this.#domainOfSlot[slot] = domain;
     this.#mapCalls += 1;
     const kind = (decision & DECISION_DIRECT) === 0 ? CallKind.map : CallKind.direct;
-    this.#record(kind, domain, cpu, start, nrBytes, timeNs, line, nrChunks);
+    this.#record(kind, domain, cpu, start, nrBytes, timeNs, nrChunks);
   }
 
   #unmap(
@@ -235,7 +254,6 @@ class Planner {
     start: number,
     nrBytes: number,
     timeNs: number,
-    line: number,
   ): void {
     const end = start + nrBytes;
     let domain: number;
@@ -243,13 +261,13 @@ class Planner {
       // Mapped before the trace began, or its map event was lost.
       domain = told >= 0 ? told : this.#freeDomain(start, end);
       if (this.#pagesOf(domain).intersects(start, end)) {
-        this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, line, 0);
+        this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
       }
-      this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, line, 0);
+      this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, 0);
     } else {
       domain = this.#domainOfSlot[decision];
     }
     this.#pagesOf(domain).remove(start, end);
-    this.#record(CallKind.unmap, domain, cpu, start, nrBytes, timeNs, line, 0);
+    this.#record(CallKind.unmap, domain, cpu, start, nrBytes, timeNs, 0);
   }
 }

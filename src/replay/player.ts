@@ -14,7 +14,7 @@ import { IntelMachine } from '../machine/index.ts';
 import { Histogram } from './histogram.ts';
 import { PageSet } from './page-set.ts';
 import type { Plan } from './plan.ts';
-import { CallKind } from './plan.ts';
+import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CallKind } from './plan.ts';
 import type { CommandCounts, PageLog } from './recorder.ts';
 import { CommandRecorder, noCommands } from './recorder.ts';
 import type { RecordReader } from './record-log.ts';
@@ -61,6 +61,11 @@ export interface RunResult {
 const RENAME_FIRST_PAGE = 2 ** 21;
 const RENAME_LAST_PAGE = 2 ** 26;
 const READ = 1;
+/** Local copies: V8 reloads imported bindings at every use, and these are used for each call. */
+const { map: MAP, unmap: UNMAP, direct: DIRECT } = CallKind;
+const RECORD: number = CALL_DOUBLES;
+const CPU: number = CALL_CPU;
+const DOMAIN: number = CALL_DOMAIN;
 /** HZ = 250, what distributions build (and what the recorded kernels have). */
 const TICK_MS = 4;
 
@@ -127,24 +132,26 @@ export class Player {
   /** Plays up to `nrCalls` more calls. @returns false when the trace is at its end */
   step(nrCalls: number): boolean {
     const reader = this.#reader;
+    const recorder = this.#recorder;
     for (let i = 0; i < nrCalls; i++) {
       if (reader.atEnd) return false;
-      const kind = reader.next();
-      const domain = reader.next();
-      const cpu = reader.next();
-      const start = reader.next();
-      const nrBytes = reader.next();
-      const timeNs = reader.next();
-      reader.next(); // the line: for people, not for the run
-      this.#recorder.event = reader.next();
-      this.#recorder.latest = reader.next();
-      const nrChunks = reader.next();
+      const at = reader.take(RECORD);
+      const { data } = reader;
+      const packed = data[at];
+      const kind = packed & 15;
+      const cpu = (packed / CPU) & 0xffff;
+      const domain = Math.floor(packed / DOMAIN);
+      const start = data[at + 1];
+      const nrBytes = data[at + 2];
+      const timeNs = data[at + 3];
+      const nrChunks = data[at + 5];
+      recorder.window = data[at + 4];
       this.#advance(timeNs);
       this.#nrDone += 1;
-      if (kind === CallKind.map || kind === CallKind.direct) {
+      if (kind === MAP || kind === DIRECT) {
         this.#readChunks(nrChunks);
-        this.#map(this.#domain(domain, kind === CallKind.map), start, nrBytes, nrChunks);
-      } else if (kind === CallKind.unmap) {
+        this.#map(this.#domain(domain, kind === MAP), start, nrBytes, nrChunks);
+      } else if (kind === UNMAP) {
         this.#unmap(this.#domain(domain, true), start, nrBytes, cpu);
       } else {
         this.#rare(kind, domain, start, nrBytes);
@@ -189,7 +196,12 @@ export class Player {
   #readChunks(nrChunks: number): void {
     if (this.#chunks.length < 2 * nrChunks) this.#chunks = new Float64Array(4 * nrChunks);
     const chunks = this.#chunks;
-    for (let i = 0; i < 2 * nrChunks; i++) chunks[i] = this.#reader.next();
+    const reader = this.#reader;
+    for (let i = 0; i < 2 * nrChunks; i += 2) {
+      const at = reader.take(2);
+      chunks[i] = reader.data[at];
+      chunks[i + 1] = reader.data[at + 1];
+    }
   }
 
   /** Lets time pass: timers of flush queues fire on the way, in order. */
@@ -246,7 +258,8 @@ export class Player {
   }
 
   #released(number: number, iova: number, nrBytes: number): void {
-    const state = this.#domains[number] as DomainState;
+    const state = this.#domains[number];
+    if (state === undefined) return;
     if (iova >= RENAME_FIRST_PAGE * 4096) state.spare.free(iova / 4096);
     else state.queued.remove(iova, iova + nrBytes);
   }

@@ -14,16 +14,18 @@ export interface SpillStore {
 
 /** Doubles per block: 1 MiB. */
 export const BLOCK_DOUBLES: number = 1 << 17;
+/** The same, local: V8 reloads an exported binding at every use, which for functions as small as `reserve` is half their time. */
+const BLOCK: number = BLOCK_DOUBLES;
 
 export class RecordLog {
+  /** The block being filled. Write into it what `reserve` returned, before the next `reserve`. */
+  data: Float64Array = new Float64Array(BLOCK_DOUBLES);
   readonly #spill: SpillStore | null;
   readonly #maxBlocks: number;
-  /** Blocks in memory; index = block number - spilled. */
+  /** Full blocks in memory; index = block number - spilled. */
   readonly #blocks: Float64Array[] = [];
   #nrSpilled = 0;
-  #last: Float64Array = new Float64Array(BLOCK_DOUBLES);
   #used = 0;
-  #total = 0;
 
   /** @param spill null keeps everything in memory @param maxBlocks full blocks kept in memory when there is a spill store */
   constructor(spill: SpillStore | null = null, maxBlocks: number = 64) {
@@ -31,38 +33,44 @@ export class RecordLog {
     this.#maxBlocks = maxBlocks;
   }
 
-  /** Doubles appended so far. */
-  get length(): number {
-    return this.#total;
+  /** Where the next part would begin, in doubles from the start, gaps at the ends of blocks included. */
+  get end(): number {
+    return (this.#nrSpilled + this.#blocks.length) * BLOCK_DOUBLES + this.#used;
   }
 
-  /** Appends one double. A record may cross from one block into the next. */
-  push(value: number): void {
-    if (this.#used === BLOCK_DOUBLES) this.#seal();
-    this.#last[this.#used++] = value;
-    this.#total += 1;
+  /**
+   * Room for one part of a record, `count` doubles in a row, at most a block. What does not fit into the block goes to the next
+   * one, a rule that the reader follows too, so no part needs a mark. @returns index of the first double in `data`
+   */
+  reserve(count: number): number {
+    if (this.#used + count > BLOCK) this.#seal();
+    const at = this.#used;
+    this.#used = at + count;
+    return at;
   }
 
   #seal(): void {
-    this.#blocks.push(this.#last);
-    if (this.#spill !== null && this.#blocks.length > this.#maxBlocks) {
-      const oldest = this.#blocks.shift() as Float64Array;
-      this.#spill.write(this.#nrSpilled, oldest);
-      this.#nrSpilled += 1;
-      this.#last = oldest;
-    } else {
-      this.#last = new Float64Array(BLOCK_DOUBLES);
-    }
     this.#used = 0;
+    const [oldest] = this.#blocks;
+    this.#blocks.push(this.data);
+    if (this.#spill === null || oldest === undefined || this.#blocks.length <= this.#maxBlocks) {
+      this.data = new Float64Array(BLOCK);
+      return;
+    }
+    this.#spill.write(this.#nrSpilled, oldest);
+    this.#nrSpilled += 1;
+    this.#blocks.shift();
+    this.data = oldest;
   }
 
-  /** The block that holds position `at`, in memory or read into `scratch`. */
-  block(number: number, scratch: Float64Array): Float64Array {
+  /** A block by number: in memory, or read into `scratch`. */
+  block(number: number, scratch: () => Float64Array): Float64Array {
     if (number < this.#nrSpilled) {
-      this.#spill?.read(number, scratch);
-      return scratch;
+      const into = scratch();
+      this.#spill?.read(number, into);
+      return into;
     }
-    return this.#blocks[number - this.#nrSpilled] ?? this.#last;
+    return this.#blocks[number - this.#nrSpilled] ?? this.data;
   }
 
   /** A reader at the start. Several may read at once; appending meanwhile is not allowed. */
@@ -72,37 +80,38 @@ export class RecordLog {
 }
 
 export class RecordReader {
+  /** The block being read; `take` replaces it. */
+  data: Float64Array;
   readonly #log: RecordLog;
+  readonly #end: number;
   #scratch: Float64Array | null = null;
-  #block: Float64Array;
   #number = 0;
   #at = 0;
-  #left: number;
 
   constructor(log: RecordLog) {
     this.#log = log;
-    this.#left = log.length;
-    this.#block = this.#load(0);
+    this.#end = log.end;
+    this.data = this.#load();
   }
 
-  #load(number: number): Float64Array {
-    this.#scratch ??= new Float64Array(BLOCK_DOUBLES);
-    return this.#log.block(number, this.#scratch);
+  #load(): Float64Array {
+    return this.#log.block(this.#number, () => (this.#scratch ??= new Float64Array(BLOCK)));
   }
 
   /** True when nothing is left. */
   get atEnd(): boolean {
-    return this.#left === 0;
+    return this.#number * BLOCK + this.#at >= this.#end;
   }
 
-  /** The next double. Only before the end. */
-  next(): number {
-    if (this.#at === BLOCK_DOUBLES) {
+  /** The next part, written by a `reserve` of the same count: index of its first double in `data`. Only before the end. */
+  take(count: number): number {
+    if (this.#at + count > BLOCK) {
       this.#number += 1;
-      this.#block = this.#load(this.#number);
       this.#at = 0;
+      this.data = this.#load();
     }
-    this.#left -= 1;
-    return this.#block[this.#at++];
+    const at = this.#at;
+    this.#at = at + count;
+    return at;
   }
 }

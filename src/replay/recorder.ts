@@ -5,6 +5,20 @@
 import { fromWords } from '../base/index.ts';
 import type { VtdListener } from '../hw/index.ts';
 import { vtd } from '../spec/index.ts';
+import { CALL_WINDOW } from './plan.ts';
+
+/** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used for each command. */
+const {
+  DESC_CONTEXT,
+  DESC_GRANULARITY_SHIFT,
+  DESC_IOTLB,
+  DESC_WAIT,
+  GRANULARITY_DOMAIN,
+  GRANULARITY_PAGE,
+  IOTLB_DESC_AM_MASK_W2,
+  IOTLB_DESC_IH_W2,
+  SS_ADDR_MASK_HI,
+} = vtd;
 
 /** Commands by kind. `total` leaves nothing out: waits included. */
 export interface CommandCounts {
@@ -18,6 +32,7 @@ export interface CommandCounts {
 
 /** Page-selective invalidations as numbers that can be compared: page number * 128 + AM * 2 + IH. */
 export const PAGE_KEY_SHIFT = 128;
+const KEY_SHIFT = PAGE_KEY_SHIFT;
 
 /** A growing list of doubles. */
 export class Doubles {
@@ -45,25 +60,25 @@ export class Doubles {
 
 /** One page-selective invalidation as a comparable number. */
 export function pageKey(w2: number, w3: number): number {
-  const page = fromWords(w2, w3 & vtd.SS_ADDR_MASK_HI) / 4096;
-  return Math.floor(page) * PAGE_KEY_SHIFT + (w2 & vtd.IOTLB_DESC_AM_MASK_W2) * 2 + ((w2 & vtd.IOTLB_DESC_IH_W2) >>> 6);
+  const page = fromWords(w2, w3 & SS_ADDR_MASK_HI) / 4096;
+  return Math.floor(page) * KEY_SHIFT + (w2 & IOTLB_DESC_AM_MASK_W2) * 2 + ((w2 & IOTLB_DESC_IH_W2) >>> 6);
 }
 
 /** Adds one descriptor to counts. @returns true when it is a page-selective invalidation */
 export function countDescriptor(counts: CommandCounts, w0: number): boolean {
   counts.total += 1;
   const type = w0 & 0xf;
-  const granularity = (w0 >>> vtd.DESC_GRANULARITY_SHIFT) & 3;
-  if (type === vtd.DESC_IOTLB) {
-    if (granularity === vtd.GRANULARITY_PAGE) {
+  const granularity = (w0 >>> DESC_GRANULARITY_SHIFT) & 3;
+  if (type === DESC_IOTLB) {
+    if (granularity === GRANULARITY_PAGE) {
       counts.page += 1;
       return true;
     }
-    if (granularity === vtd.GRANULARITY_DOMAIN) counts.domain += 1;
+    if (granularity === GRANULARITY_DOMAIN) counts.domain += 1;
     else counts.global += 1;
-  } else if (type === vtd.DESC_CONTEXT) {
+  } else if (type === DESC_CONTEXT) {
     counts.context += 1;
-  } else if (type === vtd.DESC_WAIT) {
+  } else if (type === DESC_WAIT) {
     counts.wait += 1;
   }
   return false;
@@ -91,9 +106,8 @@ export class CommandRecorder implements VtdListener {
   doorbells = 0;
   /** Null when nobody will compare. */
   readonly pages: PageLog | null;
-  /** Window of the running call. */
-  event = 0;
-  latest = 0;
+  /** Window of the running call, packed as in its record. */
+  window = 0;
   /** False while the player does what the trace did not show. */
   counting = true;
   /** Recorded minus actual IOVA of the running call, in pages: a renamed range is compared under its recorded address. */
@@ -106,9 +120,11 @@ export class CommandRecorder implements VtdListener {
   descriptor(w0: number, _w1: number, w2: number, w3: number): void {
     if (!this.counting) return;
     if (countDescriptor(this.counts, w0) && this.pages !== null) {
-      this.pages.key.push(pageKey(w2, w3) + this.renamedBy * PAGE_KEY_SHIFT);
-      this.pages.event.push(this.event);
-      this.pages.latest.push(this.latest);
+      this.pages.key.push(pageKey(w2, w3) + this.renamedBy * KEY_SHIFT);
+      const delay = this.window % CALL_WINDOW;
+      const event = (this.window - delay) / CALL_WINDOW;
+      this.pages.event.push(event);
+      this.pages.latest.push(event + delay);
     }
   }
 

@@ -24,6 +24,8 @@ export interface VtdCaps {
   /** ECAP.C: table walks snoop CPU caches. */
   readonly coherent: boolean;
   readonly queuedInvalidation: boolean;
+  /** ECAP.PT: contexts may pass requests through untranslated. */
+  readonly passThrough: boolean;
   /** Byte offset of IVA_REG; IOTLB_REG is 8 above. */
   readonly iotlbOffset: number;
 }
@@ -50,6 +52,7 @@ export function readCaps(platform: Platform, base: number): VtdCaps {
     drainsWrites: bit(capHi, vtd.CAP_DWD_BIT - 32),
     coherent: bit(ecapLo, vtd.ECAP_C_BIT),
     queuedInvalidation: bit(ecapLo, vtd.ECAP_QI_BIT),
+    passThrough: bit(ecapLo, vtd.ECAP_PT_BIT),
     iotlbOffset: field(ecapLo, vtd.ECAP_IRO_SHIFT, vtd.ECAP_IRO_SHIFT + 9) * 16,
   };
 }

@@ -9,8 +9,33 @@ import { vtd } from '../../spec/index.ts';
 import type { VtdCaps } from './caps.ts';
 import type { IntelPreset } from './preset.ts';
 import { InvalidationQueue } from './queue.ts';
-
-const MAX_POLLS = 1_000_000;
+/** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used for each command. */
+const {
+  CCMD_CIRG_SHIFT_HI,
+  CCMD_ICC_HI,
+  CCMD_REG,
+  CCMD_SID_SHIFT_LO,
+  DESC_CONTEXT,
+  DESC_DID_SHIFT,
+  DESC_GRANULARITY_SHIFT,
+  DESC_IOTLB,
+  GCMD_QIE,
+  GCMD_REG,
+  GCMD_WBF,
+  GRANULARITY_DOMAIN,
+  GRANULARITY_GLOBAL,
+  GRANULARITY_PAGE,
+  GSTS_REG,
+  IOTLB_DESC_DR,
+  IOTLB_DESC_DW,
+  IOTLB_DESC_IH_W2,
+  IOTLB_DR_HI,
+  IOTLB_DW_HI,
+  IOTLB_IIRG_SHIFT_HI,
+  IOTLB_IVT_HI,
+} = vtd;
+/** As MAX_TURNS of queue.ts. */
+const MAX_POLLS = 250_000;
 /** A mask no unit supports: the caller falls back to the whole domain. */
 export const MASK_TOO_WIDE = 52;
 
@@ -46,30 +71,30 @@ export class Invalidator {
     this.#base = base;
     this.#caps = caps;
     this.#preset = preset;
-    this.#drain = (caps.drainsReads ? vtd.IOTLB_DESC_DR : 0) | (caps.drainsWrites ? vtd.IOTLB_DESC_DW : 0);
+    this.#drain = (caps.drainsReads ? IOTLB_DESC_DR : 0) | (caps.drainsWrites ? IOTLB_DESC_DW : 0);
     this.#gcmd = 0;
     this.#queue = caps.queuedInvalidation ? new InvalidationQueue(platform, base) : null;
-    if (this.#queue !== null) this.enable(vtd.GCMD_QIE);
+    if (this.#queue !== null) this.enable(GCMD_QIE);
   }
 
   /** Sets a sticky bit of GCMD and waits until the status follows. @returns 0 or ETIMEDOUT */
   enable(bit: number): number {
     this.#gcmd |= bit;
-    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd);
-    return this.#poll(vtd.GSTS_REG, bit, bit);
+    this.#platform.writel(this.#base + GCMD_REG, this.#gcmd);
+    return this.#poll(GSTS_REG, bit, bit);
   }
 
   /** Clears a sticky bit of GCMD and waits. @returns 0 or ETIMEDOUT */
   disable(bit: number): number {
     this.#gcmd &= ~bit;
-    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd);
-    return this.#poll(vtd.GSTS_REG, bit, 0);
+    this.#platform.writel(this.#base + GCMD_REG, this.#gcmd);
+    return this.#poll(GSTS_REG, bit, 0);
   }
 
   /** Sends a one-shot command (SRTP) and waits until its status bit shows. @returns 0 or ETIMEDOUT */
   command(bit: number): number {
-    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd | bit);
-    return this.#poll(vtd.GSTS_REG, bit, bit);
+    this.#platform.writel(this.#base + GCMD_REG, this.#gcmd | bit);
+    return this.#poll(GSTS_REG, bit, bit);
   }
 
   #poll(register: number, mask: number, wanted: number): number {
@@ -83,29 +108,34 @@ export class Invalidator {
   /** Makes table stores reach memory where CAP.RWBF says that a chipset buffer may hold them back; nothing otherwise. */
   flushWriteBuffer(): number {
     if (!this.#caps.needsWriteBufferFlush) return 0;
-    this.#platform.writel(this.#base + vtd.GCMD_REG, this.#gcmd | vtd.GCMD_WBF);
-    return this.#poll(vtd.GSTS_REG, vtd.GCMD_WBF, 0);
+    this.#platform.writel(this.#base + GCMD_REG, this.#gcmd | GCMD_WBF);
+    return this.#poll(GSTS_REG, GCMD_WBF, 0);
   }
 
   /** Drops context entries. @param granularity GRANULARITY_GLOBAL, _DOMAIN or _DEVICE */
   context(granularity: number, did: number, sid: number): number {
     if (this.#queue !== null) {
-      this.#queue.add(vtd.DESC_CONTEXT | (granularity << vtd.DESC_GRANULARITY_SHIFT) | (did << vtd.DESC_DID_SHIFT), sid, 0, 0);
+      this.#queue.add(
+        DESC_CONTEXT | (granularity << DESC_GRANULARITY_SHIFT) | (did << DESC_DID_SHIFT),
+        sid,
+        0,
+        0,
+      );
       return this.#queue.submit();
     }
-    const hi = vtd.CCMD_ICC_HI | (granularity << vtd.CCMD_CIRG_SHIFT_HI);
-    this.#platform.writeq(this.#base + vtd.CCMD_REG, (sid << vtd.CCMD_SID_SHIFT_LO) | did, hi);
-    return this.#poll(vtd.CCMD_REG + 4, vtd.CCMD_ICC_HI, 0);
+    const hi = CCMD_ICC_HI | (granularity << CCMD_CIRG_SHIFT_HI);
+    this.#platform.writeq(this.#base + CCMD_REG, (sid << CCMD_SID_SHIFT_LO) | did, hi);
+    return this.#poll(CCMD_REG + 4, CCMD_ICC_HI, 0);
   }
 
   /** Drops everything the IOTLB and the paging-structure caches hold. */
   iotlbGlobal(): number {
-    return this.#iotlb(vtd.GRANULARITY_GLOBAL, 0, 0, 0, 0);
+    return this.#iotlb(GRANULARITY_GLOBAL, 0, 0, 0, 0);
   }
 
   /** Drops everything held for a domain (DSI). */
   iotlbDomain(did: number): number {
-    return this.#iotlb(vtd.GRANULARITY_DOMAIN, did, 0, 0, 0);
+    return this.#iotlb(GRANULARITY_DOMAIN, did, 0, 0, 0);
   }
 
   /**
@@ -118,24 +148,24 @@ export class Invalidator {
     if (!this.#caps.pageSelective || mask > this.#caps.maxAddressMask) return this.iotlbDomain(did);
     const base = mask > 0 && this.#preset.psiAlignment === 'base' ? pfn - (pfn % 2 ** mask) : pfn;
     const address = base * 4096;
-    const hint = leavesOnly ? vtd.IOTLB_DESC_IH_W2 : 0;
-    return this.#iotlb(vtd.GRANULARITY_PAGE, did, address | 0, hi32(address), hint | mask);
+    const hint = leavesOnly ? IOTLB_DESC_IH_W2 : 0;
+    return this.#iotlb(GRANULARITY_PAGE, did, address | 0, hi32(address), hint | mask);
   }
 
   #iotlb(granularity: number, did: number, addressLo: number, addressHi: number, low: number): number {
     if (this.#queue !== null) {
       const w0 =
-        vtd.DESC_IOTLB | (granularity << vtd.DESC_GRANULARITY_SHIFT) | this.#drain | (did << vtd.DESC_DID_SHIFT);
+        DESC_IOTLB | (granularity << DESC_GRANULARITY_SHIFT) | this.#drain | (did << DESC_DID_SHIFT);
       this.#queue.add(w0, 0, addressLo | low, addressHi);
       return this.#queue.submit();
     }
     const iva = this.#base + this.#caps.iotlbOffset;
     // Linux skips this write when the value is 0 and so reuses the last address for page 0 (bug 32); it is always written here.
-    if (granularity === vtd.GRANULARITY_PAGE) this.#platform.writeq(iva, addressLo | low, addressHi);
-    let hi = vtd.IOTLB_IVT_HI | (granularity << vtd.IOTLB_IIRG_SHIFT_HI) | did;
-    if (this.#caps.drainsReads) hi |= vtd.IOTLB_DR_HI;
-    if (this.#caps.drainsWrites) hi |= vtd.IOTLB_DW_HI;
+    if (granularity === GRANULARITY_PAGE) this.#platform.writeq(iva, addressLo | low, addressHi);
+    let hi = IOTLB_IVT_HI | (granularity << IOTLB_IIRG_SHIFT_HI) | did;
+    if (this.#caps.drainsReads) hi |= IOTLB_DR_HI;
+    if (this.#caps.drainsWrites) hi |= IOTLB_DW_HI;
     this.#platform.writeq(iva + 8, 0, hi);
-    return this.#poll(this.#caps.iotlbOffset + 12, vtd.IOTLB_IVT_HI, 0);
+    return this.#poll(this.#caps.iotlbOffset + 12, IOTLB_IVT_HI, 0);
   }
 }

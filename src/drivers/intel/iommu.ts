@@ -12,15 +12,7 @@
  *   the new domain's IOTLB, where walks through the old state may have left something.
  */
 import { EBUSY, EINVAL, ENODEV, paddrOf } from '../../base/index.ts';
-import type {
-  Device,
-  DomainType,
-  IommuDomain,
-  IommuOps,
-  IotlbGather,
-  Mapped,
-  ResvRegion,
-} from '../../iommu/index.ts';
+import type { Device, DomainType, IommuDomain, IommuOps, IotlbGather, Mapped, ResvRegion } from '../../iommu/index.ts';
 import type { Platform } from '../../mem/index.ts';
 import { PageTable, VtdSsFormat, vtdPgsizeBitmap } from '../../pt/index.ts';
 import { vtd } from '../../spec/index.ts';
@@ -69,6 +61,9 @@ export class IntelIommu implements IommuOps {
   readonly #units: readonly { readonly unit: VtdUnitDriver; readonly serves: (sid: number) => boolean }[];
   readonly #devices = new Map<number, DeviceState>();
   readonly #resvRegions: (device: Device) => readonly ResvRegion[];
+  // Of the call under way, so that none allocates.
+  readonly #mapped: Mapped = { bytes: 0 };
+  readonly #freelist: number[] = [];
   /** Present on kernels whose DMA API mapped scatterlists past the core. */
   readonly mapSgDirect?: NonNullable<IommuOps['mapSgDirect']>;
 
@@ -136,8 +131,21 @@ export class IntelIommu implements IommuOps {
     if (state === undefined) return ENODEV;
     const intel = domain as IntelDomain;
     if (intel.ops !== this) return EINVAL;
-    if (state.domain === intel) return 0;
-    if (state.domain !== null) this.detachDev(state.domain, device);
+    const before = state.domain;
+    if (before === intel) return 0;
+    const { caps } = state.unit;
+    // What the unit cannot walk it would refuse in the context entry, as a fault on every DMA.
+    if (intel.type === 'identity' && !caps.passThrough) return EINVAL;
+    if (intel.table !== null && !caps.levels.includes(intel.table.levels)) return EINVAL;
+    if (before !== null) this.detachDev(before, device);
+    const result = this.#attach(intel, device, state);
+    // The old attachment comes back: the id that detaching freed, if it did, is still free.
+    if (result !== 0 && before !== null) this.#attach(before, device, state);
+    return result;
+  }
+
+  /** Attaches a device that is detached. @returns 0, EBUSY (no id left), ENOMEM, ETIMEDOUT; it stays detached then */
+  #attach(intel: IntelDomain, device: Device, state: DeviceState): number {
     if (intel.type === 'blocked') {
       state.domain = intel;
       return 0;
@@ -153,7 +161,7 @@ export class IntelIommu implements IommuOps {
     const { did } = attachment;
     const root = intel.table === null ? 0 : paddrOf(intel.table.rootPfn);
     const type = intel.type === 'identity' ? vtd.TT_PASS_THROUGH : vtd.TT_MULTI_LEVEL;
-    const result = unit.contexts.set(device.sid, type, root, intel.table?.levels ?? unit.levels, did);
+    let result = unit.contexts.set(device.sid, type, root, intel.table?.levels ?? unit.levels, did);
     if (result !== 0) {
       if (attachment.nrDevices === 0) this.#dropAttachment(intel, unit);
       return result;
@@ -161,12 +169,13 @@ export class IntelIommu implements IommuOps {
     attachment.nrDevices += 1;
     state.domain = intel;
     if (unit.caps.cachingMode) {
-      unit.invalidate.context(vtd.GRANULARITY_DEVICE, 0, device.sid);
-      unit.invalidate.iotlbDomain(did);
+      result = unit.invalidate.context(vtd.GRANULARITY_DEVICE, 0, device.sid);
+      if (result === 0) result = unit.invalidate.iotlbDomain(did);
     } else {
-      unit.invalidate.flushWriteBuffer();
+      result = unit.invalidate.flushWriteBuffer();
     }
-    return 0;
+    if (result !== 0) this.detachDev(intel, device);
+    return result;
   }
 
   detachDev(domain: IommuDomain, device: Device): void {
@@ -208,46 +217,57 @@ export class IntelIommu implements IommuOps {
       mapped.bytes = 0;
       return EINVAL;
     }
-    const result = intel.table.mapBytes(iova, paddr, pgsize * pgcount, prot, mapped);
-    if (this.mapFlush === 'map' && mapped.bytes > 0) this.#flushNotPresent(intel, iova, mapped.bytes);
-    return result;
+    // Kernels that name real leaf sizes had the core split the range already.
+    const result = this.preset.anyPageSize
+      ? intel.table.mapBytes(iova, paddr, pgsize * pgcount, prot, mapped)
+      : intel.table.mapRange(iova, paddr, pgsize, pgcount, prot, mapped);
+    if (this.mapFlush !== 'map' || mapped.bytes === 0) return result;
+    const flushed = this.#flushNotPresent(intel, iova, mapped.bytes);
+    return result === 0 ? flushed : result;
   }
 
   #mapSgDirect(domain: IntelDomain, iova: number, chunks: Float64Array, nr: number, prot: number): number {
     const { table } = domain;
-    if (table === null) return EINVAL;
-    const mapped: Mapped = { bytes: 0 };
+    if (table === null || nr === 0) return EINVAL;
+    const mapped = this.#mapped;
     let total = 0;
     let result = 0;
     for (let i = 0; i < nr && result === 0; i++) {
       result = table.mapBytes(iova + total, chunks[2 * i], chunks[2 * i + 1], prot, mapped);
       total += mapped.bytes;
     }
+    if (result === 0 && (this.mapFlush === 'map' || this.mapFlush === 'sync-map')) {
+      result = this.#flushNotPresent(domain, iova, total);
+    }
     if (result !== 0) {
       const freelist: number[] = [];
       if (total > 0) table.unmapBytes(iova, total, freelist);
       this.#flushPages(domain, iova, total, freelist.length === 0);
       this.#freeTables(freelist);
-      return result;
     }
-    if (this.mapFlush === 'map' || this.mapFlush === 'sync-map') this.#flushNotPresent(domain, iova, total);
-    return 0;
+    return result;
   }
 
   unmapPages(domain: IommuDomain, iova: number, pgsize: number, pgcount: number, gather: IotlbGather): number {
     const intel = domain as IntelDomain;
     const { table } = intel;
     if (table === null) return 0;
-    const nrBytes = table.unmapBytes(iova, pgsize * pgcount, gather.freelist);
+    const freelist = this.#freelist;
+    const nrBytes = table.unmapBytes(iova, pgsize * pgcount, freelist);
     // A flush queue drops the whole domain later: tracking ranges for it would be work for nothing, and a disjoint range
     // would even be synced at once.
     if (nrBytes > 0 && !gather.queued) gather.addPage(this, domain, iova, nrBytes);
+    // Only now: addPage may have synced what was gathered before, and a sync frees the freelist without having covered the
+    // range that these tables served. (Linux 6.1 to 6.12 hands them over first, and has that window.)
+    if (freelist.length !== 0) {
+      gather.freelist.push(...freelist);
+      freelist.length = 0;
+    }
     return nrBytes;
   }
 
   iotlbSyncMap(domain: IommuDomain, iova: number, nrBytes: number): number {
-    if (this.mapFlush === 'sync-map') this.#flushNotPresent(domain as IntelDomain, iova, nrBytes);
-    return 0;
+    return this.mapFlush === 'sync-map' ? this.#flushNotPresent(domain as IntelDomain, iova, nrBytes) : 0;
   }
 
   flushNpCache(domain: IommuDomain, iova: number, nrBytes: number): void {
@@ -278,19 +298,26 @@ export class IntelIommu implements IommuOps {
     const { attachments } = domain;
     const hint = leavesOnly && this.preset.unmapHint;
     for (let i = 0; i < attachments.length; i++) {
-      const { unit, did } = attachments[i] as (typeof attachments)[number];
+      const { unit, did } = attachments[i];
       unit.invalidate.iotlbPages(did, iova / SIZE_4K, nrBytes / SIZE_4K, hint);
     }
   }
 
-  /** Entries of a range became present (__mapping_notify_one, cache_tag_flush_range_np). */
-  #flushNotPresent(domain: IntelDomain, iova: number, nrBytes: number): void {
+  /**
+   * Entries of a range became present (__mapping_notify_one, cache_tag_flush_range_np).
+   * @returns 0 or the errno of a unit that did not answer: the range is then not visible to its devices. (Linux ignores it.)
+   */
+  #flushNotPresent(domain: IntelDomain, iova: number, nrBytes: number): number {
     const { attachments } = domain;
+    let errno = 0;
     for (let i = 0; i < attachments.length; i++) {
-      const { unit, did } = attachments[i] as (typeof attachments)[number];
-      if (unit.caps.cachingMode) unit.invalidate.iotlbPages(did, iova / SIZE_4K, nrBytes / SIZE_4K, false);
-      else unit.invalidate.flushWriteBuffer();
+      const { unit, did } = attachments[i];
+      const result = unit.caps.cachingMode
+        ? unit.invalidate.iotlbPages(did, iova / SIZE_4K, nrBytes / SIZE_4K, false)
+        : unit.invalidate.flushWriteBuffer();
+      if (result !== 0) errno = result;
     }
+    return errno;
   }
 
   /**
@@ -303,6 +330,6 @@ export class IntelIommu implements IommuOps {
   }
 
   #freeTables(freelist: readonly number[]): void {
-    for (let i = 0; i < freelist.length; i++) this.#platform.pages.free(freelist[i] as number);
+    for (let i = 0; i < freelist.length; i++) this.#platform.pages.free(freelist[i]);
   }
 }

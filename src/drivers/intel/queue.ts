@@ -11,16 +11,34 @@
 import { EAGAIN, EINVAL, ETIMEDOUT, hi32, paddrOf } from '../../base/index.ts';
 import type { Platform } from '../../mem/index.ts';
 import { vtd } from '../../spec/index.ts';
-
+/** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used for each command. */
+const {
+  DESC_WAIT,
+  FSTS_ICE,
+  FSTS_IQE,
+  FSTS_ITE,
+  FSTS_REG,
+  IQA_REG,
+  IQH_REG,
+  IQT_REG,
+  IQ_INDEX_SHIFT,
+  QI_DESC_BYTES,
+  WAIT_SW,
+} = vtd;
 const NR_DESCRIPTORS = 256;
+const DESC_WORDS: number = QI_DESC_BYTES / 4;
 const QI_IN_USE = 1;
 const QI_DONE = 2;
-const QI_ABORT = 3;
 /** DMAR_OPERATION_TIMEOUT: a unit that answers nothing for this long is dead. */
 const TIMEOUT_NS = 10e9;
-/** Turns of the waiting loop after which a clock that stands still counts as a timeout too. */
-const MAX_TURNS = 1_000_000;
-const QUEUE_ERRORS: number = vtd.FSTS_IQE | vtd.FSTS_ICE | vtd.FSTS_ITE;
+/**
+ * Turns of the waiting loop that count as a timeout whatever the clock says: it may stand still, or move so little per turn
+ * that 10 s are hours of computing.
+ */
+const MAX_TURNS = 250_000;
+/** Times that a submission is repeated because a device did not answer: one that never will must not hang the CPU (bug 28). */
+const MAX_REPEATS = 100;
+const QUEUE_ERRORS: number = FSTS_IQE | FSTS_ICE | FSTS_ITE;
 
 export class InvalidationQueue {
   /** Most descriptors of one submission (QI_MAX_BATCHED_DESC_COUNT of v6.12). */
@@ -29,6 +47,8 @@ export class InvalidationQueue {
   readonly #platform: Platform;
   readonly #base: number;
   readonly #queue: number;
+  /** Word index of the ring's first descriptor; places in the arena do not move. */
+  readonly #ring: number;
   readonly #status: number;
   #head = 0;
   /** Descriptors of the submission being built, 4 words each. Kept until done: an aborted submission is repeated. */
@@ -43,9 +63,10 @@ export class InvalidationQueue {
     this.#platform = platform;
     this.#base = base;
     this.#queue = paddrOf(queuePfn);
+    this.#ring = platform.mem.indexOf(this.#queue);
     this.#status = paddrOf(statusPfn);
-    platform.writel(base + vtd.IQT_REG, 0);
-    platform.writeq(base + vtd.IQA_REG, this.#queue | 0, hi32(this.#queue));
+    platform.writel(base + IQT_REG, 0);
+    platform.writeq(base + IQA_REG, this.#queue | 0, hi32(this.#queue));
   }
 
   /** Adds a descriptor to the submission being built. At most MAX_BATCH before the next `submit`. */
@@ -70,12 +91,10 @@ export class InvalidationQueue {
    */
   submit(): number {
     if (this.#nrPending === 0) return 0;
-    for (;;) {
-      const result = this.#submitOnce();
-      if (result === EAGAIN) continue;
-      this.#nrPending = 0;
-      return result;
-    }
+    let result = EAGAIN;
+    for (let turn = 0; result === EAGAIN && turn <= MAX_REPEATS; turn++) result = this.#submitOnce();
+    this.#nrPending = 0;
+    return result === EAGAIN ? ETIMEDOUT : result;
   }
 
   #submitOnce(): number {
@@ -91,18 +110,24 @@ export class InvalidationQueue {
     const cell = this.#status + waitSlot * 4;
     mem.store32(cell, QI_IN_USE);
     mem.flush(cell, 4);
-    this.#store(waitSlot, vtd.DESC_WAIT | vtd.WAIT_SW, QI_DONE, cell | 0, hi32(cell));
+    this.#store(waitSlot, DESC_WAIT | WAIT_SW, QI_DONE, cell | 0, hi32(cell));
     this.#head = (waitSlot + 1) % NR_DESCRIPTORS;
-    this.#platform.writel(this.#base + vtd.IQT_REG, this.#head << vtd.IQ_INDEX_SHIFT);
+    this.#platform.writel(this.#base + IQT_REG, this.#head << IQ_INDEX_SHIFT);
     const state = this.#platform.loadShared32(cell);
     return state === QI_DONE ? 0 : this.#wait(first, waitSlot, cell);
   }
 
+  /** Writes one descriptor, through the ring's place in the arena: half the time of four stores by address. */
   #store(slot: number, w0: number, w1: number, w2: number, w3: number): void {
-    const at = this.#queue + slot * vtd.QI_DESC_BYTES;
-    this.#platform.mem.store64(at, w0, w1);
-    this.#platform.mem.store64(at + 8, w2, w3);
-    if (!this.#platform.mem.coherent) this.#platform.clflush(at, vtd.QI_DESC_BYTES);
+    const { mem } = this.#platform;
+    const at = this.#ring + slot * DESC_WORDS;
+    const { words } = mem;
+    words[at] = w0;
+    words[at + 1] = w1;
+    words[at + 2] = w2;
+    words[at + 3] = w3;
+    mem.stored(at, DESC_WORDS);
+    if (!mem.coherent) this.#platform.clflush(this.#queue + slot * QI_DESC_BYTES, QI_DESC_BYTES);
   }
 
   #wait(first: number, waitSlot: number, cell: number): number {
@@ -110,7 +135,6 @@ export class InvalidationQueue {
     for (let turn = 0; turn < MAX_TURNS && this.#platform.nowNs() < deadline; turn++) {
       const state = this.#platform.loadShared32(cell);
       if (state === QI_DONE) return 0;
-      if (state === QI_ABORT) return EAGAIN;
       const fault = this.#checkFault(first, waitSlot, cell);
       if (fault !== 0) return fault;
       this.#platform.relax();
@@ -120,30 +144,30 @@ export class InvalidationQueue {
 
   /** qi_check_fault: what stopped the queue, and how to get it going again. */
   #checkFault(first: number, waitSlot: number, cell: number): number {
-    const fsts = this.#base + vtd.FSTS_REG;
+    const fsts = this.#base + FSTS_REG;
     const errors = this.#platform.readl(fsts) & QUEUE_ERRORS;
     if (errors === 0) return 0;
-    if ((errors & vtd.FSTS_IQE) !== 0) {
+    if ((errors & FSTS_IQE) !== 0) {
       // The head stands at the refused descriptor. The queue goes on only when something valid is there: the wait
       // descriptor, so that the submission ends instead of hanging.
-      const head = this.#platform.readl(this.#base + vtd.IQH_REG) >>> vtd.IQ_INDEX_SHIFT;
+      const head = this.#platform.readl(this.#base + IQH_REG) >>> IQ_INDEX_SHIFT;
       const nrOwn = (waitSlot - first + NR_DESCRIPTORS) % NR_DESCRIPTORS;
       if ((head - first + NR_DESCRIPTORS) % NR_DESCRIPTORS < nrOwn) {
         for (let slot = head; slot !== waitSlot; slot = (slot + 1) % NR_DESCRIPTORS) {
-          this.#store(slot, vtd.DESC_WAIT | vtd.WAIT_SW, QI_DONE, cell | 0, hi32(cell));
+          this.#store(slot, DESC_WAIT | WAIT_SW, QI_DONE, cell | 0, hi32(cell));
         }
-        this.#platform.writel(fsts, vtd.FSTS_IQE);
-        this.#platform.writel(this.#base + vtd.IQT_REG, this.#head << vtd.IQ_INDEX_SHIFT);
+        this.#platform.writel(fsts, FSTS_IQE);
+        this.#platform.writel(this.#base + IQT_REG, this.#head << IQ_INDEX_SHIFT);
         return EINVAL;
       }
       return EINVAL;
     }
-    if ((errors & vtd.FSTS_ITE) !== 0) {
+    if ((errors & FSTS_ITE) !== 0) {
       // A device did not answer: everything between head and tail is dropped by the hardware, so it must be sent again.
-      this.#platform.writel(fsts, vtd.FSTS_ITE);
+      this.#platform.writel(fsts, FSTS_ITE);
       return EAGAIN;
     }
-    this.#platform.writel(fsts, vtd.FSTS_ICE);
+    this.#platform.writel(fsts, FSTS_ICE);
     return 0;
   }
 }

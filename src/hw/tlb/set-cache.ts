@@ -11,8 +11,7 @@
  * per set costs a second host cache line on each hit.
  *
  * Words of the view: live entries per class, the victim generator, the entries. There is no other mutable state.
- * The hash takes the top bits of a multiplication, which spreads consecutive pages almost without collisions; measured
- * 2.4 times faster than a double-mixed hash on sequential pages (facts/performance.md).
+ * The hash takes the top bits of a multiplication, which spreads consecutive pages almost without collisions.
  */
 import { log2Ceil } from '../../base/index.ts';
 import { checkGeometry, type CacheGeometry } from './geometry.ts';

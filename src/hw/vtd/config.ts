@@ -117,7 +117,7 @@ const DEFAULT: Omit<FullVtdConfig, 'coherent' | 'holdsNotPresent'> = {
 export const VTD_DEFAULT: VtdConfig = DEFAULT;
 
 /**
- * QEMU's intel-iommu, 7.2 to 10.0, as observed (facts/qemu-qtest.md): it caches neither not-present entries nor table
+ * QEMU's intel-iommu, 7.2 to 10.0, as observed when driven over qtest: it caches neither not-present entries nor table
  * pointers, and drops an access that a cached entry denies without telling. One deviation is not modelled: at 1024 IOTLB
  * entries QEMU drops all of them, here a large cache evicts one by one.
  */

@@ -1,6 +1,6 @@
 /**
  * Where each part of a unit keeps its state inside the unit's one Int32Array. One array, so that a model checker copies,
- * compares and restores a unit with one call (facts/performance.md, layout rule 1).
+ * compares and restores a unit with one call.
  *
  * [0, 64) register words by offset / 4 (everything below 0x100), [64, 96) words of this file that are not registers,
  * then four words per fault recording register, then the caches, each on a host cache line.

@@ -93,6 +93,7 @@ const HOT_FACTS: number = layout.HOT_FACTS;
 const HOT_SLOT: number = layout.HOT_SLOT;
 const HOT_LIMIT_HI: number = layout.HOT_LIMIT_HI;
 const REGISTERS_END = 0x100;
+const DOORBELL: number = IQT_REG;
 const GSTS = GSTS_REG >> 2;
 /** Bits of GCMD that stay as written, and those that ask for one action. */
 const STICKY = GCMD_TE | GCMD_EAFL | GCMD_QIE | GCMD_IRE | GCMD_CFI;
@@ -384,6 +385,11 @@ export class VtdUnit implements MmioDevice {
     this.step();
     const words = this.#words;
     const word = value | 0;
+    // The doorbell, which is nearly all writes there are, before the switch goes through the rest.
+    if (offset === DOORBELL) {
+      words[DOORBELL >> 2] = word & 0x7fff0;
+      return this.#doorbell();
+    }
     switch (offset) {
       case GCMD_REG:
         return this.#command(word);
@@ -403,9 +409,6 @@ export class VtdUnit implements MmioDevice {
       case IQA_REG:
         words[offset >> 2] = word & (-4096 | IQA_QS_MASK);
         return;
-      case IQT_REG:
-        words[offset >> 2] = word & 0x7fff0;
-        return this.#doorbell();
       case CCMD_REG + 4:
         // CAIG is the unit's, and a request under way cannot be changed.
         if (words[offset >> 2] < 0 && (words[layout.ARMED] & (1 << layout.DEADLINE_CONTEXT)) !== 0) return;

@@ -17,7 +17,7 @@ function paging(lab: Lab, paddr: number): IntelDomain {
 
 /** What a device sees at IOVA, on the unit that serves its bus. */
 const sees = (lab: Lab, { sid }: { sid: number } = NVME): number =>
-  (lab.units[lab.units.length === 1 ? 0 : sid >> 8]).translate(sid, IOVA, READ);
+  lab.units[lab.units.length === 1 ? 0 : sid >> 8].translate(sid, IOVA, READ);
 
 const didsOf = (domain: IntelDomain): number[] => domain.attachments.map(({ did }) => did);
 
@@ -42,7 +42,12 @@ describe.each([CM, {}])('C-ATTACH, unit %o', (hardware) => {
   test('replacing one domain by another: each look gives the current one', () => {
     const lab = new Lab({ units: [hardware] });
     const [a, b] = [paging(lab, MiB2), paging(lab, 2 * MiB2)];
-    for (const [domain, expected] of [[a, MiB2], [b, 2 * MiB2], [b, 2 * MiB2], [a, MiB2]] as const) {
+    for (const [domain, expected] of [
+      [a, MiB2],
+      [b, 2 * MiB2],
+      [b, 2 * MiB2],
+      [a, MiB2],
+    ] as const) {
       expect(lab.attach(domain, NVME)).toBe(0);
       expect(sees(lab)).toBe(expected);
       expect(sees(lab)).toBe(expected);
@@ -116,17 +121,20 @@ describe('the context entry (VT-d 9.3)', () => {
     [{ sagaw: [4] }, 4, 2],
     [{ sagaw: [3, 4] }, 4, 2],
     [{ sagaw: [3, 4], mgaw: 39 }, 3, 1],
-  ])('%o: %i levels, width %i; the top of the aperture works, what lies above is refused', (hardware, levels, width) => {
-    const lab = new Lab({ units: [hardware] });
-    const domain = lab.domain(NVME);
-    expect(contextWords(lab, NVME.sid)[2] & 7).toBe(width);
-    expect(domain.table!.levels).toBe(levels);
-    const top = 2 ** (levels * 9 + 12);
-    expect(domain.apertureLast).toBe(top - 1);
-    expect(lab.core.map(domain, top - KiB4, MiB2, KiB4, RW)).toBe(0);
-    expect(lab.unit.translate(NVME.sid, top - 1, READ)).toBe(MiB2 + KiB4 - 1);
-    expect(lab.core.map(domain, top, MiB2, KiB4, RW)).toBe(EINVAL);
-  });
+  ])(
+    '%o: %i levels, width %i; the top of the aperture works, what lies above is refused',
+    (hardware, levels, width) => {
+      const lab = new Lab({ units: [hardware] });
+      const domain = lab.domain(NVME);
+      expect(contextWords(lab, NVME.sid)[2] & 7).toBe(width);
+      expect(domain.table!.levels).toBe(levels);
+      const top = 2 ** (levels * 9 + 12);
+      expect(domain.apertureLast).toBe(top - 1);
+      expect(lab.core.map(domain, top - KiB4, MiB2, KiB4, RW)).toBe(0);
+      expect(lab.unit.translate(NVME.sid, top - 1, READ)).toBe(MiB2 + KiB4 - 1);
+      expect(lab.core.map(domain, top, MiB2, KiB4, RW)).toBe(EINVAL);
+    },
+  );
 
   test('pass-through gets the widest address width that the unit has', () => {
     const lab = new Lab({ units: [{ sagaw: [3] }] });
@@ -300,5 +308,7 @@ describe('two units', () => {
 });
 
 test('reserved regions: the interrupt range besides what firmware named', () => {
-  expect(new Lab().driver.getResvRegions(NVME)).toEqual([{ start: 0xfee00000, nrBytes: 0x100000, type: 'msi', prot: 0 }]);
+  expect(new Lab().driver.getResvRegions(NVME)).toEqual([
+    { start: 0xfee00000, nrBytes: 0x100000, type: 'msi', prot: 0 },
+  ]);
 });

@@ -14,10 +14,7 @@ function boot(hardware: VtdConfig, preset = 'linux-6.12'): { machine: IntelMachi
 }
 
 /** The same after a paging domain got the device; the tape is empty. */
-function running(
-  hardware: VtdConfig,
-  preset?: string,
-): { machine: IntelMachine; tape: Tape; domain: IommuDomain } {
+function running(hardware: VtdConfig, preset?: string): { machine: IntelMachine; tape: Tape; domain: IommuDomain } {
   const { machine, tape } = boot(hardware, preset);
   const domain = attach(machine, '00:04.0');
   tape.take();
@@ -84,7 +81,10 @@ describe.each(KERNELS)('traces/intel-*-small, kernel %s', (preset) => {
     expect(tape.take()).toEqual(['0x300f2 0xfffff000']);
     machine.core.map(domain, 0xffffd000, MiB2, KiB4, RW);
     machine.core.unmap(domain, 0xffffd000, KiB4);
-    expect(tape.take()).toEqual(['0x300f2 0xffffd000', preset === 'linux-6.1' ? '0x300f2 0xffffd000' : '0x300f2 0xffffd040']);
+    expect(tape.take()).toEqual([
+      '0x300f2 0xffffd000',
+      preset === 'linux-6.1' ? '0x300f2 0xffffd000' : '0x300f2 0xffffd040',
+    ]);
   });
 
   test('every command has its own wait and doorbell (finding 6)', () => {

@@ -10,7 +10,7 @@ const WBF = 0x0800_0000;
 
 /** Runs something with every clflush lost, as a driver that forgot them would. */
 function withoutFlush<T>(lab: Lab, run: () => T): T {
-  const { flush } = lab.mem;
+  const flush = lab.mem.flush.bind(lab.mem);
   lab.mem.flush = (): void => {};
   const result = run();
   lab.mem.flush = flush;

@@ -24,7 +24,8 @@ function wired(unit: VtdUnit, change: Partial<MmioDevice>): MmioDevice {
   return {
     read32: (offset) => (change.read32 ?? ((at): number => unit.read32(at)))(offset),
     write32: (offset, value) => (change.write32 ?? ((at, word): void => unit.write32(at, word)))(offset, value),
-    write64: (offset, lo, hi) => (change.write64 ?? ((at, low, high): void => unit.write64(at, low, high)))(offset, lo, hi),
+    write64: (offset, lo, hi) =>
+      (change.write64 ?? ((at, low, high): void => unit.write64(at, low, high)))(offset, lo, hi),
   };
 }
 
@@ -58,7 +59,9 @@ describe('the ring (VT-d 6.5.2)', () => {
       expect(queue.isFull).toBe(true);
       expect(queue.submit()).toBe(0);
       expect(lab.tape.waits).toHaveLength(1);
-      expect(lab.tape.take()).toEqual(Array.from({ length: 16 }, (_, index) => `0x50032 0x${(index * KiB4).toString(16)}`));
+      expect(lab.tape.take()).toEqual(
+        Array.from({ length: 16 }, (_, index) => `0x50032 0x${(index * KiB4).toString(16)}`),
+      );
     }
   });
 
@@ -75,13 +78,13 @@ describe('errors (kernel.md 2.5, faults of qi_submit_sync)', () => {
   /** An invalidation with a mask that no unit has: refused, IQE. */
   const BAD = [0x50032, 0, WIDE_MASK, 0] as const;
 
-  test.each([
+  test.each<[string, (readonly [number, number, number, number])[], number]>([
     ['alone', [BAD], 0],
     ['first', [BAD, GOOD, GOOD], 0],
     ['in the middle', [GOOD, BAD, GOOD], 1],
     ['last', [GOOD, GOOD, BAD], 2],
     ['twice', [GOOD, BAD, BAD], 1],
-    ['of an unknown type', [GOOD, [0xe, 0, 0, 0] as const], 1],
+    ['of an unknown type', [GOOD, [0xe, 0, 0, 0]], 1],
   ])('IQE: a bad descriptor, %s, gives EINVAL; the queue goes on', (_name, descriptors, nrDone) => {
     const lab = new Lab();
     const queue = queueOf(lab);

@@ -144,7 +144,10 @@ describe('LEVER-CALLS: one dma_map_sg of 30 pages (Chuck Lever, list mail 9b57e1
   });
 
   test('linux-5.1 maps a buffer of 3 pages in one driver call too (intel_map_page): 1 flush, where 5.11 needs 2', () => {
-    for (const [preset, expected] of [['linux-5.1', 1], ['linux-5.11', 2]] as const) {
+    for (const [preset, expected] of [
+      ['linux-5.1', 1],
+      ['linux-5.11', 2],
+    ] as const) {
       const at = bench(preset, 'map');
       expect(at.dma.mapPage(0x40000000, 3 * KiB4, 'toDevice')).toBe(2 ** 32 - 4 * KiB4);
       expect(at.psis()).toBe(expected);
@@ -197,6 +200,19 @@ describe('C-UNMAP-GONE', () => {
     expect(at.machine.unit.translate(NVME.sid, address, 2)).toBeLessThan(0);
     expect(cookie.nrOpenWindows).toBe(0);
     expect(at.dma.mapPage(0x40003000, KiB4, 'fromDevice')).toBe(address);
+  });
+
+  // LAZY-GATHER, papers.md row 20: gathering in lazy mode is work for nothing, and syncs where page sizes meet.
+  test.each([
+    ['linux-5.11', 7],
+    ['linux-6.12', 515],
+  ])('%s, lazy: an unmap of %i pages, of several leaf sizes, gives no PSI', (preset, nr) => {
+    const at = bench(preset, 'sync-map', false, true);
+    at.dma.unmapPage(at.dma.mapPage(0x4000_0000, nr * KiB4, 'toDevice'), nr * KiB4);
+    expect(at.psis()).toBe(0);
+    const strict = bench(preset, 'sync-map', false);
+    strict.dma.unmapPage(strict.dma.mapPage(0x4000_0000, nr * KiB4, 'toDevice'), nr * KiB4);
+    expect(strict.psis()).toBeGreaterThan(1);
   });
 
   test('lazy: one domain flush, for any number of unmaps, no PSI; tables live until then', () => {

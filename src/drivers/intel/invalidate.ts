@@ -115,12 +115,7 @@ export class Invalidator {
   /** Drops context entries. @param granularity GRANULARITY_GLOBAL, _DOMAIN or _DEVICE */
   context(granularity: number, did: number, sid: number): number {
     if (this.#queue !== null) {
-      this.#queue.add(
-        DESC_CONTEXT | (granularity << DESC_GRANULARITY_SHIFT) | (did << DESC_DID_SHIFT),
-        sid,
-        0,
-        0,
-      );
+      this.#queue.add(DESC_CONTEXT | (granularity << DESC_GRANULARITY_SHIFT) | (did << DESC_DID_SHIFT), sid, 0, 0);
       return this.#queue.submit();
     }
     const hi = CCMD_ICC_HI | (granularity << CCMD_CIRG_SHIFT_HI);
@@ -154,8 +149,7 @@ export class Invalidator {
 
   #iotlb(granularity: number, did: number, addressLo: number, addressHi: number, low: number): number {
     if (this.#queue !== null) {
-      const w0 =
-        DESC_IOTLB | (granularity << DESC_GRANULARITY_SHIFT) | this.#drain | (did << DESC_DID_SHIFT);
+      const w0 = DESC_IOTLB | (granularity << DESC_GRANULARITY_SHIFT) | this.#drain | (did << DESC_DID_SHIFT);
       this.#queue.add(w0, 0, addressLo | low, addressHi);
       return this.#queue.submit();
     }

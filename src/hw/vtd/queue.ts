@@ -15,7 +15,7 @@ import type { FullVtdConfig } from './config.ts';
 import type { EventMessages, ListenerHolder } from './events.ts';
 import type { FaultLog } from './fault.ts';
 import type { Invalidator } from './invalidate.ts';
-import { INJECTED, INJECTED_SID, QUEUE_HI, QUEUE_LO, QUEUE_NR } from './layout.ts';
+import * as layout from './layout.ts';
 import { drainWriteBuffer } from './write-buffer.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
@@ -48,6 +48,11 @@ const {
   WAIT_IF,
   WAIT_SW,
 } = vtd;
+const INJECTED: number = layout.INJECTED;
+const INJECTED_SID: number = layout.INJECTED_SID;
+const QUEUE_HI: number = layout.QUEUE_HI;
+const QUEUE_LO: number = layout.QUEUE_LO;
+const QUEUE_NR: number = layout.QUEUE_NR;
 
 const FSTS = FSTS_REG >> 2;
 const IQH = IQH_REG >> 2;

@@ -86,6 +86,7 @@ const NEAR_SLOT: number = STRUCTURE_SLOT;
 const NEAR_RIGHTS: number = STRUCTURE_RIGHTS;
 const LEVEL_2: number = LEAF_TABLE_KEY;
 const SALT: number = tagSalt(1);
+const ARMED: number = layout.ARMED;
 const HOT_SID: number = layout.HOT_SID;
 const HOT_KEY: number = layout.HOT_KEY;
 const HOT_SALT: number = layout.HOT_SALT;
@@ -355,7 +356,7 @@ export class VtdUnit implements MmioDevice {
   /** Lets delayed invalidations complete whose time has come. */
   step(): void {
     const words = this.#words;
-    if (words[layout.ARMED] === 0) return;
+    if (words[ARMED] === 0) return;
     const nowNs = this.#clock.nowNs();
     if (takeDeadline(words, layout.DEADLINE_CONTEXT, nowNs)) this.#registers.runContext();
     if (takeDeadline(words, layout.DEADLINE_IOTLB, nowNs)) this.#registers.runIotlb();

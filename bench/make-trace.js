@@ -54,7 +54,12 @@ export function makeTrace(nrEvents, write) {
     if (live.length > 32) {
       const [start, pages] = live.splice(random(live.length), 1)[0];
       const nrBytes = pages * 4096;
-      line('<idle>', cpu, 'unmap', `iova=${hex(start)} - ${hex(start + nrBytes)} size=${nrBytes} unmapped_size=${nrBytes}`);
+      line(
+        '<idle>',
+        cpu,
+        'unmap',
+        `iova=${hex(start)} - ${hex(start + nrBytes)} size=${nrBytes} unmapped_size=${nrBytes}`,
+      );
       free.get(pages).push(start);
     }
   }

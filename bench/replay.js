@@ -37,7 +37,14 @@ function round(mapFlush, unmapFlush) {
   const [playMs] = timed(() => {
     while (player.step(1e6));
   });
-  return { parseMs, groupMs: bothMs - parseMs, planMs, playMs, totalMs: bothMs + planMs + playMs, result: player.result() };
+  return {
+    parseMs,
+    groupMs: bothMs - parseMs,
+    planMs,
+    playMs,
+    totalMs: bothMs + planMs + playMs,
+    result: player.result(),
+  };
 }
 
 for (const [mapFlush, unmapFlush] of [

@@ -18,8 +18,8 @@ export interface DmaCookieOptions {
   /** What happens around releases and windows; see FlushQueueOwner. */
   readonly released?: (iova: number, nrBytes: number) => void;
   readonly windowClosed?: (queuedNs: number, flushedNs: number) => void;
-  /** Gives table pages back. Required in lazy mode: the queue holds them until its flush. */
-  readonly freeTables: (tables: readonly number[]) => void;
+  /** Gives table pages back. Lazy mode needs it, since the queue holds them until its flush; strict mode has no use for it. */
+  readonly freeTables?: (tables: readonly number[]) => void;
 }
 
 export class DmaCookie {
@@ -29,17 +29,24 @@ export class DmaCookie {
   readonly #queue: FlushQueue | null;
   readonly #gather: IotlbGather = new IotlbGather();
 
-  constructor(core: Iommu, domain: IommuDomain, clock: Clock, options: DmaCookieOptions) {
+  /** @throws RangeError for lazy mode without `freeTables` */
+  constructor(core: Iommu, domain: IommuDomain, clock: Clock, options: DmaCookieOptions = {}) {
     this.domain = domain;
     this.#core = core;
     this.#flushAfterMap = options.flushAfterMap ?? false;
+    if (options.lazy !== true) {
+      this.#queue = null;
+      return;
+    }
+    const { freeTables } = options;
+    if (freeTables === undefined) throw new RangeError('lazy unmapping needs freeTables: the queue holds table pages');
     const owner = {
       flushAll: (): void => domain.ops.flushIotlbAll(domain),
       release: options.released ?? ((): void => {}),
-      freeTables: options.freeTables,
+      freeTables,
       windowClosed: options.windowClosed ?? ((): void => {}),
     };
-    this.#queue = options.lazy === true ? new FlushQueue(owner, clock, options.flushQueue) : null;
+    this.#queue = new FlushQueue(owner, clock, options.flushQueue);
   }
 
   /** When the flush queue's timer is due; Infinity in strict mode or when nothing is queued. */

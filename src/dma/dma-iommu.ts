@@ -58,7 +58,7 @@ export class DmaIommu {
     domain: IommuDomain,
     clock: Clock,
     reserved: readonly (readonly [start: number, nrBytes: number])[],
-    options: DmaIommuOptions,
+    options: DmaIommuOptions = {},
   ) {
     const limits = options.limits ?? {};
     this.#limitLast = Math.min(limits.dmaMask ?? TWO_32_LAST, domain.apertureLast);

@@ -82,23 +82,27 @@ describe('linearize', () => {
   test('any log: a permutation, and no command before one that was certainly done when it began', () => {
     const command = fc.tuple(fc.integer({ min: 0, max: 5 }), fc.integer({ min: 1, max: 6 }));
     fc.assert(
-      fc.property(fc.array(command, { maxLength: 40 }), fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 45 }), (input, wanted) => {
-        // Keys made unique in the high part, so that each can be followed.
-        const commands = input.map(([key, delay], at) => [key, at, at + delay] as const);
-        const log = pages(commands);
-        const { keys } = linearize(log, commands.length, Float64Array.from(wanted));
-        expect([...keys].sort()).toEqual(commands.map(([key]) => key).sort());
-        // Commands of one key are placed oldest first, which tells which is which.
-        const seen = new Map<number, number>();
-        const order = [...keys].map((key) => {
-          const nth = seen.get(key) ?? 0;
-          seen.set(key, nth + 1);
-          return commands.filter(([other]) => other === key)[nth]!;
-        });
-        for (const [at, [, event]] of order.entries()) {
-          for (const [, , latest] of order.slice(at + 1)) expect(latest).toBeGreaterThan(event);
-        }
-      }),
+      fc.property(
+        fc.array(command, { maxLength: 40 }),
+        fc.array(fc.integer({ min: 0, max: 5 }), { maxLength: 45 }),
+        (input, wanted) => {
+          // Keys made unique in the high part, so that each can be followed.
+          const commands = input.map(([key, delay], at) => [key, at, at + delay] as const);
+          const log = pages(commands);
+          const { keys } = linearize(log, commands.length, Float64Array.from(wanted));
+          expect([...keys].sort()).toEqual(commands.map(([key]) => key).sort());
+          // Commands of one key are placed oldest first, which tells which is which.
+          const seen = new Map<number, number>();
+          const order = [...keys].map((key) => {
+            const nth = seen.get(key) ?? 0;
+            seen.set(key, nth + 1);
+            return commands.filter(([other]) => other === key)[nth]!;
+          });
+          for (const [at, [, event]] of order.entries()) {
+            for (const [, , latest] of order.slice(at + 1)) expect(latest).toBeGreaterThan(event);
+          }
+        },
+      ),
       { numRuns: 500 },
     );
   });
@@ -118,27 +122,53 @@ describe('compareRun', () => {
     return log;
   }
 
-  function predicted(keys: readonly number[], marks: readonly (readonly [name: string, nrPages: number])[]): Parameters<typeof compareRun>[0] {
+  function predicted(
+    keys: readonly number[],
+    marks: readonly (readonly [name: string, nrPages: number])[],
+  ): Parameters<typeof compareRun>[0] {
     const counts = { ...noCommands(), page: keys.length, total: keys.length };
     return {
       pages: sequential(keys.map((page) => pageKey((page << 12) | 0, 0))),
       counts,
-      marks: marks.map(([name, nrPages]) => ({ name, nrPages, commands: { ...noCommands(), page: nrPages, total: nrPages } })),
+      marks: marks.map(([name, nrPages]) => ({
+        name,
+        nrPages,
+        commands: { ...noCommands(), page: nrPages, total: nrPages },
+      })),
     };
   }
 
   test('ends at the last mark that both have; the rest of the log is counted', () => {
     const comparison = compareRun(
-      predicted([1, 2, 3], [['LAB 101-a', 1], ['LAB 102-b', 2], ['LAB 103-only-here', 3]]),
+      predicted(
+        [1, 2, 3],
+        [
+          ['LAB 101-a', 1],
+          ['LAB 102-b', 2],
+          ['LAB 103-only-here', 3],
+        ],
+      ),
       observed(['101-a', 1, '102-b', 2, 3, 9, '999-off', 8]),
     );
     // Mark 102-b stands behind one command in the log and two in the trace: that is a difference, found up to there.
-    expect(comparison).toMatchObject({ upTo: '102-b', observed: { page: 1 }, predicted: { page: 2 }, afterTrace: 4, matching: 1 });
+    expect(comparison).toMatchObject({
+      upTo: '102-b',
+      observed: { page: 1 },
+      predicted: { page: 2 },
+      afterTrace: 4,
+      matching: 1,
+    });
   });
 
   test('without a common mark everything is compared', () => {
     const comparison = compareRun(predicted([1, 2], []), observed([1, 2, '7-x']));
-    expect(comparison).toMatchObject({ upTo: null, identical: true, matching: 2, afterTrace: 0, firstDifference: null });
+    expect(comparison).toMatchObject({
+      upTo: null,
+      identical: true,
+      matching: 2,
+      afterTrace: 0,
+      firstDifference: null,
+    });
   });
 
   test('the first difference names both commands and the line of the log', () => {

@@ -52,17 +52,22 @@ describe('RecordLog', () => {
 
 test('Histogram: percentiles within 1/64 of the exact ones, the maximum exact', () => {
   fc.assert(
-    fc.property(fc.array(fc.double({ min: 0, max: 1e12, noNaN: true }), { minLength: 1, maxLength: 200 }), (samples) => {
-      const histogram = new Histogram();
-      for (const sample of samples) histogram.add(sample);
-      const sorted = samples.toSorted((a, b) => a - b);
-      for (const share of [0.5, 0.99, 1]) {
-        const exact = sorted[Math.ceil(share * sorted.length) - 1]!;
-        expect(histogram.percentile(share)).toBeGreaterThanOrEqual(exact < 64 ? Math.floor(exact) : exact * (1 - 1e-9));
-        expect(histogram.percentile(share)).toBeLessThanOrEqual(exact < 64 ? exact + 1 : exact * (1 + 1 / 64 + 1e-9));
-      }
-      expect(histogram.max).toBe(sorted.at(-1));
-    }),
+    fc.property(
+      fc.array(fc.double({ min: 0, max: 1e12, noNaN: true }), { minLength: 1, maxLength: 200 }),
+      (samples) => {
+        const histogram = new Histogram();
+        for (const sample of samples) histogram.add(sample);
+        const sorted = samples.toSorted((a, b) => a - b);
+        for (const share of [0.5, 0.99, 1]) {
+          const exact = sorted[Math.ceil(share * sorted.length) - 1]!;
+          expect(histogram.percentile(share)).toBeGreaterThanOrEqual(
+            exact < 64 ? Math.floor(exact) : exact * (1 - 1e-9),
+          );
+          expect(histogram.percentile(share)).toBeLessThanOrEqual(exact < 64 ? exact + 1 : exact * (1 + 1 / 64 + 1e-9));
+        }
+        expect(histogram.max).toBe(sorted.at(-1));
+      },
+    ),
   );
   expect(new Histogram().percentile(0.5)).toBe(0);
 });

@@ -42,7 +42,9 @@ describe('strict recordings', () => {
   test('one map event deleted from the trace is one command missing, not a shift of all others', () => {
     const run = recording('intel-cmon-strict-small-6.12');
     const lines = traceText(run).split('\n');
-    const victim = lines.findIndex((line, at) => at > 6000 && / map: /.test(line) && / dma_map_page: /.test(lines[at + 3] ?? ''));
+    const victim = lines.findIndex(
+      (line, at) => at > 6000 && / map: /.test(line) && / dma_map_page: /.test(lines[at + 3] ?? ''),
+    );
     lines.splice(victim, 1);
     const comparison = compare(play(planOf(lines.join('\n')), run), observedOf(run));
     expect(comparison.identical).toBe(false);

@@ -1,6 +1,6 @@
 /** One VT-d unit under the driver's control (struct intel_iommu): capabilities, tables, queue, domain ids. */
 import type { Platform } from '../../mem/index.ts';
-import { hi32 } from '../../base/index.ts';
+import { errnoName, hex, hi32 } from '../../base/index.ts';
 import { vtd } from '../../spec/index.ts';
 import type { VtdCaps } from './caps.ts';
 import { readCaps } from './caps.ts';
@@ -19,6 +19,7 @@ export class VtdUnitDriver {
    * Brings a unit up: queue, root table, one global flush of each cache (the root pointer changed, and nobody knows what
    * firmware left), then translation. Order of intel_iommu_init / init_dmars.
    * @param base physical address of the register window
+   * @throws RangeError when the unit does not answer: a driver that went on would find every later flush failing
    */
   constructor(platform: Platform, base: number, preset: IntelPreset) {
     this.caps = readCaps(platform, base);
@@ -28,10 +29,16 @@ export class VtdUnitDriver {
     this.contexts = new ContextTables(platform);
     this.invalidate.flushWriteBuffer();
     platform.writeq(base + vtd.RTADDR_REG, this.contexts.root | 0, hi32(this.contexts.root));
-    this.invalidate.command(vtd.GCMD_SRTP);
-    this.invalidate.context(vtd.GRANULARITY_GLOBAL, 0, 0);
-    this.invalidate.iotlbGlobal();
-    this.invalidate.enable(vtd.GCMD_TE);
+    const answers = [
+      this.invalidate.command(vtd.GCMD_SRTP),
+      this.invalidate.context(vtd.GRANULARITY_GLOBAL, 0, 0),
+      this.invalidate.iotlbGlobal(),
+      this.invalidate.enable(vtd.GCMD_TE),
+    ];
+    const failed = answers.find((answer) => answer !== 0);
+    if (failed !== undefined) {
+      throw new RangeError(`the VT-d unit at ${hex(base)} does not come up: ${errnoName(failed)}`);
+    }
   }
 
   /** The lowest free domain id, or -1. Id 0 is never given: not-present context entries are cached under it. */

@@ -5,20 +5,18 @@
  *
  * Rules, strongest first:
  * 1. dma:* events (v6.12 and later): the event after the maps names device and extent. Exact.
- * 2. A call is unmapped by one unmap of exactly its extent. The newest chain that fills the extent exactly is the call.
- *    A chain is made of consecutive events of one context, ascending without gap, never physically contiguous (the core
- *    would have merged them). `ambiguous` counts calls for which another chain, cut elsewhere, would have fitted too.
- * 3. What the trace never unmaps: a chain is cut so that each call starts aligned to its size rounded up to a power of two,
- *    as the allocator aligns it. All such calls of more than one event, and their neighbours, count as `ambiguous`.
+ * 2. A call is unmapped by one unmap of exactly its extent. Where several live chains of events have a piece of that extent
+ *    (domains use the same addresses), the one most likely to be a call is taken, the newest among equals; see Chains.
+ * 3. What the trace never unmaps is cut into the most likely calls that the allocator could have placed so.
+ *    `ambiguous` counts calls found by rules 2 and 3 with a chance of more than 1 in 20 to be cut wrong.
  * 4. A one-to-one mapping followed, in its context, by attach_device_to_domain is a direct mapping (IOMMU_RESV_DIRECT):
  *    made before the domain is attached to anything, so nothing is there to be flushed.
  */
-import { alignDown, alignUp, log2Ceil, PAGE_SIZE } from '../base/index.ts';
+import { alignDown, alignUp, PAGE_SIZE } from '../base/index.ts';
 import type { Names, TraceEvent, TraceSink } from '../trace/index.ts';
 import { EventKind, IrqContext } from '../trace/index.ts';
+import { Chains } from './chains.ts';
 import { Contexts } from './contexts.ts';
-import { Histogram } from './histogram.ts';
-import { LiveMaps } from './live-maps.ts';
 import type { SpillStore } from './record-log.ts';
 import { RecordLog } from './record-log.ts';
 import { Topology } from './topology.ts';
@@ -36,10 +34,6 @@ export const DECISION_BEGINS = 1;
 export const DECISION_ENDS = 2;
 export const DECISION_DIRECT = 4;
 export const DECISION_SHIFT = 3;
-/** Share of separate calls that may be closer than what counts as apart: noise of the recording. */
-const SEPARATE_SHARE = 0.05;
-/** Weight of a cut between events that are closer than separate calls, in joints that are too far apart. */
-const TIGHT_CUT = 4;
 /** Of an event after which its context shows nothing more. */
 export const NEVER: number = 2 ** 31 - 1;
 /** Decision of an unmap event that ends no call of this trace. */
@@ -60,15 +54,20 @@ export interface GroupingCounts {
 }
 
 interface ContextState {
+  readonly id: number;
   /** The live record that a next map event may continue, or -1; its event, since records are reused once released. */
   last: number;
   lastEvent: number;
+  lastNs: number;
+  /** Lowest address mapped so far. */
+  lowest: number;
   /** The stored event whose flush may still be under way, or -1. */
   open: number;
   /** An unmap that waits for its dma_unmap_* event: its event number, -1 for none. */
   unmapEvent: number;
   unmapStart: number;
   unmapEnd: number;
+  unmapNs: number;
   /** Domain named by a dma_unmap_sg or dma_free in front of its unmap, -1 for none. */
   hint: number;
 }
@@ -104,9 +103,8 @@ export class Grouper implements TraceSink {
   readonly #contexts = new Contexts();
   readonly #states: ContextState[] = [];
   readonly #openByCpu: number[][] = [];
-  readonly #live = new LiveMaps();
-  /** Times between consecutive map events of a context that are certainly separate calls. */
-  readonly #separateGaps = new Histogram();
+  readonly #chains = new Chains();
+  readonly #live = this.#chains.live;
   #nrEvents = 0;
   #hasDma = false;
 
@@ -125,7 +123,7 @@ export class Grouper implements TraceSink {
     if (this.skips.length < 10) this.skips.push({ line, what, excerpt });
   }
 
-  #store(kind: number, event: TraceEvent, start: number, nrBytes: number, extra: number): number {
+  #store(kind: number, event: TraceEvent, state: ContextState, start: number, nrBytes: number, extra: number): number {
     const number = this.#nrEvents++;
     if (number === this.decisions.length) this.#grow();
     const at = this.log.reserve(STORED);
@@ -139,7 +137,7 @@ export class Grouper implements TraceSink {
     this.domains[number] = -1;
     this.latest[number] = NEVER;
     const open = this.#openOf(event);
-    if (event.irqContext === IrqContext.task) this.#state(event).open = number;
+    if (event.irqContext === IrqContext.task) state.open = number;
     else open[event.irqContext] = number;
     return number;
   }
@@ -167,7 +165,7 @@ export class Grouper implements TraceSink {
   }
 
   /** A context that shows a new event has ended its last call; so have the interrupts above it on its CPU. */
-  #close(event: TraceEvent): void {
+  #close(event: TraceEvent, state: ContextState): void {
     const open = this.#openOf(event);
     for (let depth = Math.max(event.irqContext, IrqContext.softirq); depth < open.length; depth++) {
       const ended = open[depth] ?? -1;
@@ -176,7 +174,6 @@ export class Grouper implements TraceSink {
       open[depth] = -1;
     }
     if (event.irqContext !== IrqContext.task) return;
-    const state = this.#state(event);
     if (state.open >= 0) this.latest[state.open] = this.#nrEvents;
     state.open = -1;
   }
@@ -185,7 +182,19 @@ export class Grouper implements TraceSink {
     const id = this.#contexts.idOf(event.pid, event.cpu, event.irqContext);
     let state = this.#states[id];
     if (state === undefined) {
-      state = { last: -1, lastEvent: -1, open: -1, unmapEvent: -1, unmapStart: 0, unmapEnd: 0, hint: -1 };
+      state = {
+        id,
+        last: -1,
+        lastEvent: -1,
+        lastNs: 0,
+        lowest: Infinity,
+        open: -1,
+        unmapEvent: -1,
+        unmapStart: 0,
+        unmapEnd: 0,
+        unmapNs: 0,
+        hint: -1,
+      };
       this.#states[id] = state;
     }
     return state;
@@ -194,43 +203,46 @@ export class Grouper implements TraceSink {
   event(event: TraceEvent): void {
     // Answers must not sharpen a prediction, not even by their place in the file.
     if (event.kind === EventKind.qiSubmit || event.kind === EventKind.cacheTag) return;
-    this.#close(event);
+    const state = this.#state(event);
+    this.#close(event, state);
     switch (event.kind) {
       case EventKind.map:
-        this.#map(event);
+        this.#map(event, state);
         return;
       case EventKind.unmap:
-        this.#unmap(event);
+        this.#unmap(event, state);
         return;
       case EventKind.dmaMap:
       case EventKind.dmaAlloc:
         this.#dma(event);
-        this.#claim(event, alignDown(event.iova, PAGE_SIZE), alignUp(event.iova + event.nrBytes, PAGE_SIZE));
+        this.#claim(event, state, alignDown(event.iova, PAGE_SIZE), alignUp(event.iova + event.nrBytes, PAGE_SIZE));
         return;
       case EventKind.dmaMapSg: {
         this.#dma(event);
         if (event.listLength === 0) return;
         const last = (event.listLength - 1) * 2;
-        const end = event.listTruncated ? -1 : alignUp((event.list[last] ?? 0) + (event.list[last + 1] ?? 0), PAGE_SIZE);
-        this.#claim(event, alignDown(event.list[0] ?? 0, PAGE_SIZE), end);
+        const end = event.listTruncated
+          ? -1
+          : alignUp((event.list[last] ?? 0) + (event.list[last + 1] ?? 0), PAGE_SIZE);
+        this.#claim(event, state, alignDown(event.list[0] ?? 0, PAGE_SIZE), end);
         return;
       }
       case EventKind.dmaUnmap:
       case EventKind.dmaFree:
       case EventKind.dmaUnmapSg:
         this.#dma(event);
-        this.#dmaUnmap(event);
+        this.#dmaUnmap(event, state);
         return;
       case EventKind.dmaMapSgError:
       case EventKind.dmaSync:
         this.#dma(event);
         return;
       case EventKind.attach:
-        this.#attach(event);
+        this.#attach(event, state);
         return;
       case EventKind.detach: {
         const name = this.#names.nameOf(event.device);
-        const number = this.#store(StoredKind.detach, event, this.topology.device(name).sid, 0, event.device);
+        const number = this.#store(StoredKind.detach, event, state, this.topology.device(name).sid, 0, event.device);
         this.domains[number] = this.topology.domainOf(name).number;
         return;
       }
@@ -239,7 +251,7 @@ export class Grouper implements TraceSink {
         return;
       case EventKind.mark:
         this.marks.push(event.text);
-        this.#store(StoredKind.mark, event, this.marks.length - 1, 0, 0);
+        this.#store(StoredKind.mark, event, state, this.marks.length - 1, 0, 0);
         return;
       case EventKind.lost:
         this.counts.lost += Math.max(event.extra, 1);
@@ -258,27 +270,26 @@ export class Grouper implements TraceSink {
     this.#hasDma = true;
   }
 
-  #map(event: TraceEvent): void {
+  #map(event: TraceEvent, state: ContextState): void {
     this.counts.map += 1;
-    const state = this.#state(event);
     if (state.unmapEvent >= 0) this.#settle(state, -1);
     state.hint = -1;
     const live = this.#live;
-    const number = this.#store(StoredKind.map, event, event.iova, event.nrBytes, event.paddr);
-    const id = live.add(event.iova, event.iova + event.nrBytes, event.paddr, number, event.timeNs);
-    const before = this.#lastOf(state);
-    if (
-      before >= 0 &&
-      live.end[before] === event.iova &&
-      live.paddr[before] + (live.end[before] - live.start[before]) !== event.paddr
-    ) {
-      live.link(before, id);
-    } else if (before >= 0) {
-      // Neighbours in their context that cannot be one call: so close can two calls be on this machine.
-      this.#separateGaps.add(event.timeNs - live.timeNs[before]);
-    }
+    const number = this.#store(StoredKind.map, event, state, event.iova, event.nrBytes, event.paddr);
+    const id = live.add(
+      event.iova,
+      event.iova + event.nrBytes,
+      event.paddr,
+      number,
+      event.timeNs,
+      state.id,
+      state.lowest,
+    );
+    if (state.last >= 0) this.#chains.add(id, this.#lastOf(state), event.timeNs - state.lastNs);
     state.last = id;
     state.lastEvent = number;
+    state.lastNs = event.timeNs;
+    if (event.iova < state.lowest) state.lowest = event.iova;
   }
 
   /** The record that this context mapped last, if it is still live. */
@@ -289,9 +300,7 @@ export class Grouper implements TraceSink {
   /** Makes the records from `first` along the chain to `last` one call. */
   #decide(first: number, last: number, domain: number): void {
     const live = this.#live;
-    live.unlinkBefore(first);
-    const after = live.next[last];
-    if (after >= 0) live.unlinkBefore(after);
+    this.#chains.cutOut(first, last);
     for (let id = first; ; id = live.next[id]) {
       live.head[id] = first;
       live.domain[id] = domain;
@@ -304,8 +313,7 @@ export class Grouper implements TraceSink {
   }
 
   /** Rule 1: a dma:* event says that this context just mapped [start, end). @param end -1: up to the last map */
-  #claim(event: TraceEvent, start: number, end: number): void {
-    const state = this.#state(event);
+  #claim(event: TraceEvent, state: ContextState, start: number, end: number): void {
     if (state.unmapEvent >= 0) this.#settle(state, -1);
     state.hint = -1;
     const last = this.#lastOf(state);
@@ -320,26 +328,24 @@ export class Grouper implements TraceSink {
     this.counts.told += 1;
   }
 
-  #unmap(event: TraceEvent): void {
+  #unmap(event: TraceEvent, state: ContextState): void {
     this.counts.unmap += 1;
-    const state = this.#state(event);
     if (state.unmapEvent >= 0) this.#settle(state, -1);
     state.last = -1;
     state.unmapStart = event.iova;
     state.unmapEnd = event.iova + event.nrBytes;
-    state.unmapEvent = this.#store(StoredKind.unmap, event, event.iova, event.nrBytes, 0);
+    state.unmapNs = event.timeNs;
+    state.unmapEvent = this.#store(StoredKind.unmap, event, state, event.iova, event.nrBytes, 0);
     // With dma events around, the next one of this context may name the device; without them nothing more will come.
     if (!this.#hasDma || state.hint >= 0) this.#settle(state, state.hint);
     state.hint = -1;
   }
 
-  #dmaUnmap(event: TraceEvent): void {
-    const state = this.#state(event);
+  #dmaUnmap(event: TraceEvent, state: ContextState): void {
     state.last = -1;
     const domain = this.topology.domainOf(this.#names.nameOf(event.device)).number;
     if (state.unmapEvent >= 0) {
-      const ofThis =
-        event.kind !== EventKind.dmaUnmapSg && alignDown(event.iova, PAGE_SIZE) === state.unmapStart;
+      const ofThis = event.kind !== EventKind.dmaUnmapSg && alignDown(event.iova, PAGE_SIZE) === state.unmapStart;
       this.#settle(state, ofThis ? domain : -1);
       if (ofThis) return;
     }
@@ -351,31 +357,10 @@ export class Grouper implements TraceSink {
     const event = state.unmapEvent;
     state.unmapEvent = -1;
     const live = this.#live;
-    const start = state.unmapStart;
-    let found = -1;
-    let foundLast = -1;
-    let best = Infinity;
-    let others = 0;
-    const between = this.#separateGaps.percentile(SEPARATE_SHARE);
-    for (let last = live.newestEndingAt(state.unmapEnd); last >= 0; last = live.olderEndingAt(last)) {
-      if (live.event[last] > event) continue;
-      if (domain >= 0 && live.domain[last] >= 0 && live.domain[last] !== domain) continue;
-      const first = this.#chainStart(last, start);
-      if (first < 0) continue;
-      const told = domain >= 0 && live.domain[last] === domain;
-      const strain = told ? -1 : this.#strain(first, last, between);
-      if (found >= 0 && !this.#sameCut(first, last, found, foundLast)) others += 1;
-      if (strain < best) {
-        best = strain;
-        found = first;
-        foundLast = last;
-      }
-      // A told domain leaves no doubt.
-      if (told) {
-        others = 0;
-        break;
-      }
-    }
+    const chains = this.#chains;
+    chains.find(state.unmapStart, state.unmapEnd, event, state.unmapNs, domain);
+    chains.free(state.unmapStart, state.unmapEnd);
+    const { first: found, last: foundLast } = chains;
     if (found < 0) {
       this.domains[event] = domain;
       this.counts.unmapWithoutMap += 1;
@@ -384,11 +369,11 @@ export class Grouper implements TraceSink {
     if (live.head[found] < 0) {
       this.#decide(found, foundLast, domain);
       this.counts.inferred += 1;
-      if (others > 0) this.counts.ambiguous += 1;
+      if (chains.ambiguous) this.counts.ambiguous += 1;
     }
     this.decisions[event] = found;
     this.domains[event] = live.domain[found];
-    for (let id = foundLast; ; ) {
+    for (let id = foundLast; ;) {
       const before = live.previous[id];
       live.release(id);
       if (id === found) break;
@@ -396,53 +381,10 @@ export class Grouper implements TraceSink {
     }
   }
 
-  /** First record of the chain that ends at `last` and starts at an address, or -1. Never crosses a decided call. */
-  #chainStart(last: number, start: number): number {
-    const live = this.#live;
-    const decided = live.head[last];
-    if (decided >= 0) {
-      // Only the last record of a decided call ends the call.
-      return live.next[last] < 0 && live.start[decided] === start ? decided : -1;
-    }
-    let id = last;
-    while (id >= 0 && live.start[id] > start) id = live.previous[id];
-    return id >= 0 && live.start[id] === start ? id : -1;
-  }
-
-  /**
-   * How much taking a chain out of its neighbourhood strains belief: joints inside that are as far apart in time as separate
-   * calls are, and cuts at its ends that are closer than separate calls ever are. A task may be interrupted inside a map_sg,
-   * but two calls cannot be closer than a call takes, so a tight cut weighs more.
-   */
-  #strain(first: number, last: number, between: number): number {
-    const live = this.#live;
-    if (live.head[last] >= 0) return 0;
-    let strain = 0;
-    for (let id = last; id !== first; id = live.previous[id]) if (this.#gapBefore(id) >= between) strain += 1;
-    if (live.previous[first] >= 0 && this.#gapBefore(first) < between) strain += TIGHT_CUT;
-    const after = live.next[last];
-    if (after >= 0 && this.#gapBefore(after) < between) strain += TIGHT_CUT;
-    return strain;
-  }
-
-  /** Nanoseconds between a record and the one before it in its chain. */
-  #gapBefore(id: number): number {
-    return this.#live.timeNs[id] - this.#live.timeNs[this.#live.previous[id]];
-  }
-
-  /** Whether two chains of the same extent would lead to the same flushes: both stand alone, or both have as many events. */
-  #sameCut(firstA: number, lastA: number, firstB: number, lastB: number): boolean {
-    const live = this.#live;
-    const joined = (first: number, last: number): boolean => live.previous[first] >= 0 || live.next[last] >= 0;
-    const single = (first: number, last: number): boolean => first === last;
-    return single(firstA, lastA) === single(firstB, lastB) && joined(firstA, lastA) === joined(firstB, lastB);
-  }
-
   /** Rule 4, and the attachment itself. */
-  #attach(event: TraceEvent): void {
+  #attach(event: TraceEvent, state: ContextState): void {
     const name = this.#names.nameOf(event.device);
     const domain = this.topology.domainOf(name).number;
-    const state = this.#state(event);
     if (state.unmapEvent >= 0) this.#settle(state, -1);
     const live = this.#live;
     const last = this.#lastOf(state);
@@ -452,7 +394,7 @@ export class Grouper implements TraceSink {
       this.counts.inferred += 1;
     }
     state.last = -1;
-    const number = this.#store(StoredKind.attach, event, this.topology.device(name).sid, 0, event.device);
+    const number = this.#store(StoredKind.attach, event, state, this.topology.device(name).sid, 0, event.device);
     this.domains[number] = domain;
   }
 
@@ -460,27 +402,15 @@ export class Grouper implements TraceSink {
   finish(): void {
     for (const state of this.#states) if (state !== undefined && state.unmapEvent >= 0) this.#settle(state, -1);
     const live = this.#live;
+    const calls: number[] = [];
     live.forEachByEvent((id) => {
       if (live.head[id] >= 0 || live.previous[id] >= 0) return;
-      this.#cutChain(id);
+      this.#chains.cut(id, (first, last, ambiguous) => {
+        calls.push(first, last);
+        this.counts.inferred += 1;
+        if (ambiguous) this.counts.ambiguous += 1;
+      });
     });
-  }
-
-  #cutChain(begin: number): void {
-    const live = this.#live;
-    let first = begin;
-    while (first >= 0) {
-      // The longest call from here that the allocator could have aligned so.
-      let last = first;
-      for (let id = first; id >= 0; id = live.next[id]) {
-        const nrPages = (live.end[id] - live.start[first]) / PAGE_SIZE;
-        if (live.start[first] % (PAGE_SIZE * 2 ** log2Ceil(nrPages)) === 0) last = id;
-      }
-      const after = live.next[last];
-      this.counts.inferred += 1;
-      if (last !== first || after >= 0 || first !== begin) this.counts.ambiguous += 1;
-      this.#decide(first, last, -1);
-      first = after;
-    }
+    for (let i = 0; i < calls.length; i += 2) this.#decide(calls[i] ?? -1, calls[i + 1] ?? -1, -1);
   }
 }

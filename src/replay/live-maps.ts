@@ -21,6 +21,13 @@ export class LiveMaps {
   /** Domain number, or -1 when the trace does not tell. */
   domain: Int32Array = new Int32Array(1024);
   timeNs: Float64Array = new Float64Array(1024);
+  /** The context that made it. */
+  context: Int32Array = new Int32Array(1024);
+  /** Of the joint in front of a linked record: how long it took (a step of JointOdds), and how new the address is. */
+  gap: Uint8Array = new Uint8Array(1024);
+  novelty: Uint8Array = new Uint8Array(1024);
+  /** Lowest address that the context had mapped before this chain, Infinity for none. */
+  lowest: Float64Array = new Float64Array(1024);
 
   #older: Int32Array = new Int32Array(1024);
   #newer: Int32Array = new Int32Array(1024);
@@ -39,7 +46,15 @@ export class LiveMaps {
   }
 
   /** A new record, undecided and unlinked. */
-  add(start: number, end: number, paddr: number, event: number, timeNs: number): number {
+  add(
+    start: number,
+    end: number,
+    paddr: number,
+    event: number,
+    timeNs: number,
+    context: number,
+    lowest: number,
+  ): number {
     let id = this.#freeHead;
     if (id >= 0) {
       this.#freeHead = this.#older[id];
@@ -56,6 +71,8 @@ export class LiveMaps {
     this.head[id] = -1;
     this.domain[id] = -1;
     this.timeNs[id] = timeNs;
+    this.context[id] = context;
+    this.lowest[id] = lowest;
     this.#nrLive += 1;
     this.#hash(id);
     return id;
@@ -88,9 +105,12 @@ export class LiveMaps {
   }
 
   /** Makes `id` the successor of `before` in a chain. */
-  link(before: number, id: number): void {
+  link(before: number, id: number, gap: number, novelty: number): void {
     this.previous[id] = before;
     this.next[before] = id;
+    this.gap[id] = gap;
+    this.novelty[id] = novelty;
+    this.lowest[id] = this.lowest[before];
   }
 
   /** Cuts the chain in front of a record. */
@@ -132,6 +152,11 @@ export class LiveMaps {
       to.set(from);
       return to;
     };
+    const bytes = (from: Uint8Array): Uint8Array => {
+      const to = new Uint8Array(length);
+      to.set(from);
+      return to;
+    };
     const ints = (from: Int32Array): Int32Array => {
       const to = new Int32Array(length);
       to.set(from);
@@ -141,7 +166,11 @@ export class LiveMaps {
     this.start = doubles(this.start);
     this.end = doubles(this.end);
     this.paddr = doubles(this.paddr);
+    this.lowest = doubles(this.lowest);
     this.timeNs = doubles(this.timeNs);
+    this.gap = bytes(this.gap);
+    this.novelty = bytes(this.novelty);
+    this.context = ints(this.context);
     this.event = ints(this.event);
     this.previous = ints(this.previous);
     this.next = ints(this.next);

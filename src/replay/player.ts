@@ -6,7 +6,7 @@
  * after the unmap (must reach nothing). What hits a cache that should have been flushed counts as a violation.
  */
 import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
-import { DmaCookie, IovaAllocator } from '../dma/index.ts';
+import { DmaCookie } from '../dma/index.ts';
 import type { VtdConfig } from '../hw/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
 import type { Device, IommuDomain } from '../iommu/index.ts';
@@ -18,6 +18,7 @@ import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CallKind } from './plan.ts';
 import type { CommandCounts, PageLog } from './recorder.ts';
 import { CommandRecorder, noCommands } from './recorder.ts';
 import type { RecordReader } from './record-log.ts';
+import { Renames } from './renames.ts';
 
 export interface RunOptions {
   readonly preset: string;
@@ -57,9 +58,6 @@ export interface RunResult {
   readonly failed: number;
 }
 
-/** Where renamed ranges go, in pages: above everything that 32-bit DMA addresses reach, within a 39-bit table. */
-const RENAME_FIRST_PAGE = 2 ** 21;
-const RENAME_LAST_PAGE = 2 ** 26;
 const READ = 1;
 /** Local copies: V8 reloads imported bindings at every use, and these are used for each call. */
 const { map: MAP, unmap: UNMAP, direct: DIRECT } = CallKind;
@@ -77,9 +75,7 @@ class DomainState {
   sid = -1;
   /** Pages that wait in the flush queue. */
   readonly queued: PageSet = new PageSet();
-  /** Actual first byte of renamed ranges by recorded first byte. */
-  readonly renamed = new Map<number, number>();
-  readonly spare: IovaAllocator = new IovaAllocator(RENAME_FIRST_PAGE);
+  readonly renames: Renames = new Renames();
 
   constructor(domain: IommuDomain, devices: readonly Device[], cookie: DmaCookie) {
     this.domain = domain;
@@ -186,9 +182,9 @@ export class Player {
 
   #forget(state: DomainState, start: number, nrBytes: number): void {
     for (let done = 0; done < nrBytes; ) {
-      const actual = state.renamed.get(start + done);
-      const removed = this.machine.core.unmap(state.domain, actual ?? start + done, nrBytes - done);
-      if (actual !== undefined) state.renamed.delete(start + done);
+      const actual = state.renames.end(start + done);
+      const removed = this.machine.core.unmap(state.domain, actual < 0 ? start + done : actual, nrBytes - done);
+      if (actual >= 0) state.renames.release(actual, removed);
       done += removed === 0 ? 4096 : removed;
     }
   }
@@ -260,7 +256,7 @@ export class Player {
   #released(number: number, iova: number, nrBytes: number): void {
     const state = this.#domains[number];
     if (state === undefined) return;
-    if (iova >= RENAME_FIRST_PAGE * 4096) state.spare.free(iova / 4096);
+    if (state.renames.owns(iova)) state.renames.release(iova, nrBytes);
     else state.queued.remove(iova, iova + nrBytes);
   }
 
@@ -313,22 +309,20 @@ export class Player {
 
   /** Another IOVA for a range that a lazy machine could not have handed out yet. */
   #rename(state: DomainState, start: number, nrBytes: number): number {
-    const page = state.spare.alloc(nrBytes / 4096, RENAME_LAST_PAGE);
-    if (page < 0) return start;
+    const iova = state.renames.take(start, nrBytes);
+    if (iova < 0) return start;
     this.#renamed += 1;
-    state.renamed.set(start, page * 4096);
-    this.#recorder.renamedBy = start / 4096 - page;
-    return page * 4096;
+    this.#recorder.renamedBy = (start - iova) / 4096;
+    return iova;
   }
 
   #unmap(state: DomainState, start: number, nrBytes: number, cpu: number): void {
     this.#unmaps += 1;
     let iova = start;
-    if (state.renamed.size > 0) {
-      const actual = state.renamed.get(start);
-      if (actual !== undefined) {
+    if (state.renames.count > 0) {
+      const actual = state.renames.end(start);
+      if (actual >= 0) {
         iova = actual;
-        state.renamed.delete(start);
         this.#recorder.renamedBy = (start - iova) / 4096;
       }
     }

@@ -5,6 +5,7 @@ import { Contexts } from '../../src/replay/contexts.ts';
 import { Histogram } from '../../src/replay/histogram.ts';
 import { PageSet } from '../../src/replay/page-set.ts';
 import { BLOCK_DOUBLES, RecordLog } from '../../src/replay/record-log.ts';
+import { Renames } from '../../src/replay/renames.ts';
 import { sidOf } from '../../src/replay/topology.ts';
 
 describe('RecordLog', () => {
@@ -122,4 +123,37 @@ test.each([
   ['0000:00:04.9', -1],
 ])('requester id of %s is %d', (name, sid) => {
   expect(sidOf(name)).toBe(sid);
+});
+
+test('Renames: never two live ranges on one page, aligned like an IOVA allocator does, given back after their flush', () => {
+  const step = fc.tuple(fc.boolean(), fc.integer({ min: 1, max: 300 }), fc.nat());
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const renames = new Renames();
+      const live = new Map<number, { start: number; nrBytes: number }>();
+      const pages = new Set<number>();
+      for (const [take, nrPages, pick] of steps) {
+        if (take || live.size === 0) {
+          const recorded = (live.size === 0 ? 0 : Math.max(...live.keys())) + 2 ** 30;
+          const start = renames.take(recorded, nrPages * 4096);
+          expect(renames.owns(start)).toBe(true);
+          expect(renames.owns(recorded)).toBe(false);
+          expect(start % (4096 * 2 ** Math.ceil(Math.log2(nrPages)))).toBe(0);
+          for (let page = start / 4096; page < start / 4096 + nrPages; page++) {
+            expect(pages.has(page)).toBe(false);
+            pages.add(page);
+          }
+          live.set(recorded, { start, nrBytes: nrPages * 4096 });
+        } else {
+          const [recorded, { start, nrBytes }] = [...live][pick % live.size]!;
+          expect(renames.end(recorded)).toBe(start);
+          expect(renames.end(recorded)).toBe(-1);
+          renames.release(start, nrBytes);
+          for (let page = start / 4096; page < (start + nrBytes) / 4096; page++) pages.delete(page);
+          live.delete(recorded);
+        }
+        expect(renames.count).toBe(live.size);
+      }
+    }),
+  );
 });

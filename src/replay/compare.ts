@@ -171,7 +171,7 @@ export function linearize(
       deadline = Math.min(deadline, pages.latest.at(next));
       waiting.push(next++);
     }
-    let choice = at < wanted.length ? waiting.findIndex((index) => pages.key.at(index) === wanted[at]) : 0;
+    let choice = at < wanted.length ? earliestDue(pages, waiting, wanted[at]) : 0;
     if (choice < 0) {
       // Either an observed command that was not predicted, or a predicted one that was not observed: whichever side finds
       // the other's command sooner goes on.
@@ -192,6 +192,18 @@ export function linearize(
     keys[placed++] = pages.key.at(index);
   }
   return { keys, concurrent };
+}
+
+/** Position among the waiting of the command with a key; of several that are alike the one due first, since the others can wait. */
+function earliestDue(pages: PageLog, waiting: readonly number[], key: number | undefined): number {
+  let found = -1;
+  let due = Infinity;
+  for (const [position, index] of waiting.entries()) {
+    if (pages.key.at(index) !== key || pages.latest.at(index) >= due) continue;
+    due = pages.latest.at(index);
+    found = position;
+  }
+  return found;
 }
 
 /** How far behind `from` a key is found, up to MAX_WAITING; Infinity beyond. */

@@ -247,14 +247,7 @@ class Planner {
     this.#record(kind, domain, cpu, start, nrBytes, timeNs, nrChunks);
   }
 
-  #unmap(
-    decision: number,
-    told: number,
-    cpu: number,
-    start: number,
-    nrBytes: number,
-    timeNs: number,
-  ): void {
+  #unmap(decision: number, told: number, cpu: number, start: number, nrBytes: number, timeNs: number): void {
     const end = start + nrBytes;
     let domain: number;
     if (decision === NO_CALL) {

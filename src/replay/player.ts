@@ -181,7 +181,7 @@ export class Player {
   }
 
   #forget(state: DomainState, start: number, nrBytes: number): void {
-    for (let done = 0; done < nrBytes; ) {
+    for (let done = 0; done < nrBytes;) {
       const actual = state.renames.end(start + done);
       const removed = this.machine.core.unmap(state.domain, actual < 0 ? start + done : actual, nrBytes - done);
       if (actual >= 0) state.renames.release(actual, removed);

@@ -41,7 +41,10 @@ function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
 }
 
 /** Adds the command. `run` gets the exit code. */
-export function addReplay(program: Command, run: (work: (signal: AbortSignal) => Promise<number>) => Promise<void>): void {
+export function addReplay(
+  program: Command,
+  run: (work: (signal: AbortSignal) => Promise<number>) => Promise<void>,
+): void {
   program
     .command('replay')
     .description('run a recorded trace through the IOMMU stack under each flush policy and show what each costs')
@@ -58,9 +61,10 @@ export function addReplay(program: Command, run: (work: (signal: AbortSignal) =>
     )
     .addOption(new Option('--preset <kernel>', 'whose driver').choices(INTEL_PRESETS).default('linux-6.12'))
     .addOption(
-      new Option('--caching-mode <mode>', 'whether the hardware caches not-present entries (default: on, or as --compare shows)').choices(
-        ['on', 'off'],
-      ),
+      new Option(
+        '--caching-mode <mode>',
+        'whether the hardware caches not-present entries (default: on, or as --compare shows)',
+      ).choices(['on', 'off']),
     )
     .option('--compare <qemu-log>', 'a QEMU vtd_* trace log of the same run: exits 1 when the prediction differs')
     .option('--json', 'print the result as JSON (schema iommukit.replay/1)')
@@ -158,7 +162,11 @@ async function play(
   progress: Progress,
 ): Promise<ReplayReport> {
   const cachingMode =
-    options.cachingMode === undefined ? (observed === null ? true : observed.showsCachingMode) : options.cachingMode === 'on';
+    options.cachingMode === undefined
+      ? observed === null
+        ? true
+        : observed.showsCachingMode
+      : options.cachingMode === 'on';
   const compared = observed === null ? null : comparedPolicy(options, observed);
   const runs: RunResult[] = [];
   let compare: ReplayReport['compare'];

@@ -59,13 +59,26 @@ describe('what it prints', () => {
       hardware: { model: 'vtd', cachingMode: true },
     });
     const policies = report.runs.map((r: { mapFlush: string; unmapFlush: string }) => `${r.mapFlush} ${r.unmapFlush}`);
-    expect(policies).toEqual(
-      ['none', 'caller', 'map', 'sync-map'].flatMap((map) => [`${map} strict`, `${map} lazy`]),
-    );
+    expect(policies).toEqual(['none', 'caller', 'map', 'sync-map'].flatMap((map) => [`${map} strict`, `${map} lazy`]));
     expect(Object.keys(report.runs[0])).toEqual(
-      expect.arrayContaining(['preset', 'commands', 'doorbells', 'perMapCall', 'perUnmap', 'staleWindowMs', 'violations']),
+      expect.arrayContaining([
+        'preset',
+        'commands',
+        'doorbells',
+        'perMapCall',
+        'perUnmap',
+        'staleWindowMs',
+        'violations',
+      ]),
     );
-    expect(Object.keys(report.runs[0].commands).sort()).toEqual(['context', 'domain', 'global', 'page', 'total', 'wait']);
+    expect(Object.keys(report.runs[0].commands).sort()).toEqual([
+      'context',
+      'domain',
+      'global',
+      'page',
+      'total',
+      'wait',
+    ]);
   });
 
   test('-o writes the same to a file and nothing to stdout', () => {
@@ -122,14 +135,22 @@ describe('compare', () => {
       firstDifference: null,
     });
     const off = 'traces/intel-cmoff-lazy-small-6.12';
-    const lazy = run(['replay', join(root, off, 'trace.txt.gz'), '--compare', join(root, off, 'qemu-inval.log.gz'), '--json']);
+    const lazy = run([
+      'replay',
+      join(root, off, 'trace.txt.gz'),
+      '--compare',
+      join(root, off, 'qemu-inval.log.gz'),
+      '--json',
+    ]);
     expect(JSON.parse(lazy.out)).toMatchObject({ hardware: { cachingMode: false }, compare: { unmapFlush: 'lazy' } });
   });
 
   test('different: exit 1, and the first difference is named', () => {
     const { code, out } = run(['replay', TRACE, '--compare', LOG, '--preset', 'linux-6.1']);
     expect(code).toBe(1);
-    expect(out).toMatch(/first difference at command \d+: observed 0x[0-9a-f]+ am \d+ ih \(line \d+\), predicted 0x[0-9a-f]+ am/);
+    expect(out).toMatch(
+      /first difference at command \d+: observed 0x[0-9a-f]+ am \d+ ih \(line \d+\), predicted 0x[0-9a-f]+ am/,
+    );
   });
 });
 
@@ -138,17 +159,43 @@ describe('wrong usage and unusable input: exit 2, one clear line, no stack', () 
   test.each<[string, () => readonly string[], RegExp]>([
     ['no file', () => ['replay'], /missing required argument 'file'/],
     ['unknown option', () => ['replay', TRACE, '--flush', 'x'], /unknown option '--flush'/],
-    ['unknown policy', () => ['replay', TRACE, '--map-flush', 'sync-map,some'], /'some' is not one of none, caller, map, sync-map/],
+    [
+      'unknown policy',
+      () => ['replay', TRACE, '--map-flush', 'sync-map,some'],
+      /'some' is not one of none, caller, map, sync-map/,
+    ],
     ['unknown preset', () => ['replay', TRACE, '--preset', 'linux-2.6'], /Allowed choices are linux-5\.1, /],
     ['no such file', () => ['replay', 'nowhere.txt'], /nowhere\.txt: /],
     ['a folder', () => ['replay', folder], /: is a folder|: is a directory/i],
     ['an empty file', () => ['replay', file('empty', '')], /empty: .*empty/],
-    ['binary garbage', () => ['replay', file('garbage', Uint8Array.from({ length: 4096 }, (_, i) => (i * 37) & 255))], /garbage: /],
-    ['text that is no trace', () => ['replay', file('novel.txt', 'It was a dark and stormy night.\n'.repeat(50))], /novel\.txt: /],
+    [
+      'binary garbage',
+      () => [
+        'replay',
+        file(
+          'garbage',
+          Uint8Array.from({ length: 4096 }, (_, i) => (i * 37) & 255),
+        ),
+      ],
+      /garbage: /,
+    ],
+    [
+      'text that is no trace',
+      () => ['replay', file('novel.txt', 'It was a dark and stormy night.\n'.repeat(50))],
+      /novel\.txt: /,
+    ],
     ['a cut gzip', () => ['replay', file('cut.gz', cut)], /cut\.gz: .*(truncated|cut|ends|incomplete)/i],
-    ['a trace without map events', () => ['replay', file('other.txt', MAP.replace(': map:', ': sched_switch:'))], /no iommu:map or iommu:unmap event/],
+    [
+      'a trace without map events',
+      () => ['replay', file('other.txt', MAP.replace(': map:', ': sched_switch:'))],
+      /no iommu:map or iommu:unmap event/,
+    ],
     ['a guest trace as log', () => ['replay', TRACE, '--compare', TRACE], /trace\.txt\.gz: /],
-    ['an output that cannot be written', () => ['replay', TRACE, ...one, '-o', join(folder, 'no/such/folder')], /cannot be written/],
+    [
+      'an output that cannot be written',
+      () => ['replay', TRACE, ...one, '-o', join(folder, 'no/such/folder')],
+      /cannot be written/,
+    ],
   ])('%s', (_name, args, message) => {
     const { code, out, err } = run(args());
     expect(code).toBe(2);
@@ -187,8 +234,12 @@ test('Ctrl-C prints what is known and exits 130', async () => {
 });
 
 test('a reader that closes the pipe ends it silently', () => {
-  const { status, stderr } = spawnSync('sh', ['-c', `"${process.execPath}" "${bin}" replay "${TRACE}" --json | head -1`], {
-    encoding: 'utf8',
-  });
+  const { status, stderr } = spawnSync(
+    'sh',
+    ['-c', `"${process.execPath}" "${bin}" replay "${TRACE}" --json | head -1`],
+    {
+      encoding: 'utf8',
+    },
+  );
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });

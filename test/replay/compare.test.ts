@@ -19,16 +19,16 @@ function pages(commands: readonly (readonly [key: number, event: number, latest:
 const sequential = (keys: readonly number[]): PageLog => pages(keys.map((key, at) => [key, at, at + 1]));
 
 function naiveLcs(a: readonly number[], b: readonly number[]): number {
-  const row = new Array<number>(b.length + 1).fill(0);
+  const row = Array.from({ length: b.length + 1 }, () => 0);
   for (const x of a) {
     let diagonal = 0;
     for (let j = 1; j <= b.length; j++) {
-      const above = row[j]!;
-      row[j] = x === b[j - 1] ? diagonal + 1 : Math.max(above, row[j - 1]!);
+      const above = row[j];
+      row[j] = x === b[j - 1] ? diagonal + 1 : Math.max(above, row[j - 1]);
       diagonal = above;
     }
   }
-  return row[b.length]!;
+  return row[b.length];
 }
 
 describe('lcsLength', () => {
@@ -101,7 +101,7 @@ describe('linearize', () => {
           const commands = input.map(([key, delay], at) => [key, at, at + delay] as const);
           const log = pages(commands);
           const { keys } = linearize(log, commands.length, Float64Array.from(wanted));
-          expect([...keys].sort()).toEqual(commands.map(([key]) => key).sort());
+          expect(keys.toSorted()).toEqual(Float64Array.from(commands, ([key]) => key).toSorted());
           // Which of several equal commands stands at a place is open, so any allowed choice will do; taking the one due first
           // finds one if there is one. A command may be placed when none left behind was done before it began.
           const left = commands.map((entry) => [...entry] as [number, number, number]);

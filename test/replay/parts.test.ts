@@ -15,7 +15,7 @@ describe('RecordLog', () => {
       this.blocks[block] = data.slice();
     }
     read(block: number, into: Float64Array): void {
-      into.set(this.blocks[block]!);
+      into.set(this.blocks[block]);
     }
   }
 
@@ -28,7 +28,7 @@ describe('RecordLog', () => {
     const sizes = [6, 2, 2, 5, 1000, 7];
     let value = 0;
     for (let nr = 0; log.end < 6 * BLOCK_DOUBLES; nr++) {
-      const count = sizes[nr % sizes.length]!;
+      const count = sizes[nr % sizes.length];
       const at = log.reserve(count);
       for (let i = 0; i < count; i++) log.data[at + i] = value++;
     }
@@ -37,7 +37,7 @@ describe('RecordLog', () => {
       let expected = 0;
       let wrong = 0;
       for (let nr = 0; !reader.atEnd; nr++) {
-        const count = sizes[nr % sizes.length]!;
+        const count = sizes[nr % sizes.length];
         const at = reader.take(count);
         for (let i = 0; i < count; i++) if (reader.data[at + i] !== expected++) wrong += 1;
       }
@@ -60,7 +60,7 @@ test('Histogram: percentiles within 1/64 of the exact ones, the maximum exact', 
         for (const sample of samples) histogram.add(sample);
         const sorted = samples.toSorted((a, b) => a - b);
         for (const share of [0.5, 0.99, 1]) {
-          const exact = sorted[Math.ceil(share * sorted.length) - 1]!;
+          const exact = sorted[Math.ceil(share * sorted.length) - 1];
           expect(histogram.percentile(share)).toBeGreaterThanOrEqual(
             exact < 64 ? Math.floor(exact) : exact * (1 - 1e-9),
           );
@@ -146,7 +146,7 @@ test('Renames: never two live ranges on one page, aligned like an IOVA allocator
           }
           live.set(recorded, { start, nrBytes: nrPages * 4096 });
         } else {
-          const [recorded, { start, nrBytes }] = [...live][pick % live.size]!;
+          const [recorded, { start, nrBytes }] = [...live][pick % live.size];
           expect(renames.end(recorded)).toBe(start);
           expect(renames.end(recorded)).toBe(-1);
           renames.release(start, nrBytes);

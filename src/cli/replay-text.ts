@@ -110,6 +110,8 @@ export function replayText(report: ReplayReport): string {
       `lazy: up to ${count(renamed)} maps got another IOVA, since the recorded one would still have waited for its flush.`,
     );
   }
+  const untouched = Math.max(0, ...runs.map((run) => run.untouchedPages));
+  if (untouched > 0) lines.push(`${count(untouched)} page accesses were left out, in calls of more than 65,536 pages.`);
   const failed = Math.max(0, ...runs.map((run) => run.failed));
   if (failed > 0) lines.push(`${count(failed)} calls were refused by the stack: the trace contradicts itself there.`);
   if (report.interrupted) lines.push('interrupted: the last row, if any, is not complete');

@@ -32,12 +32,14 @@ const CALLS_PER_TURN = 50_000;
 
 /** A parser of comma-separated lists of known words. */
 function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
-  return (text) =>
-    text.split(',').map((word) => {
+  return (text) => {
+    const words = text.split(',').map((word) => {
       const found = known.find((candidate) => candidate === word.trim());
       if (found === undefined) throw new InvalidArgumentError(`'${word}' is not one of ${known.join(', ')}.`);
       return found;
     });
+    return [...new Set(words)];
+  };
 }
 
 /** Adds the command. `run` gets the exit code. */

@@ -27,6 +27,8 @@ export interface IntelMachineOptions {
   /** False: tables are not snooped, the driver must flush lines (ECAP.C = 0). Default true. */
   readonly coherent?: boolean;
   readonly resvRegions?: (device: Device) => readonly ResvRegion[];
+  /** Most table pages that can be live at once; more is ENOMEM. Default 2^20. */
+  readonly nrPages?: number;
   /** Hears every command from the first one on, the driver's start included. */
   readonly listener?: VtdListener;
 }
@@ -44,7 +46,7 @@ export class IntelMachine {
   constructor(options: IntelMachineOptions = {}) {
     const preset = intelPreset(options.preset ?? 'linux-6.12');
     this.mem = new PhysMem({ coherent: options.coherent ?? true });
-    this.pages = new PageAllocator(this.mem);
+    this.pages = new PageAllocator(this.mem, options.nrPages === undefined ? {} : { nrPages: options.nrPages });
     this.unit = new VtdUnit(this.mem, this.clock, options.hardware ?? {});
     this.unit.listener = options.listener ?? null;
     const bus = new Bus(this.mem);

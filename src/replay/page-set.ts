@@ -1,25 +1,42 @@
-/** A set of page numbers as sparse bitmaps: which pages of a domain are mapped. Ranges cost a few word operations. */
+/**
+ * A set of page numbers as sparse bitmaps: which pages of a domain are mapped. Ranges cost a few word operations. Regions that
+ * are wholly in the set share one bitmap, so that a guest's memory mapped in one piece costs no memory here.
+ */
 import { PAGE_SIZE } from '../base/index.ts';
 
 /** Pages per region: 32768, 128 MiB of addresses, 4 KiB of bitmap. */
 const REGION_SHIFT = 15;
 const REGION_PAGES = 1 << REGION_SHIFT;
 
+/** The bitmap of every full region; never written. */
+const FULL: Int32Array = new Int32Array(REGION_PAGES / 32).fill(-1);
+
 export class PageSet {
   readonly #regions = new Map<number, Int32Array>();
   #lastNumber = -1;
   #last: Int32Array = new Int32Array(REGION_PAGES / 32);
 
-  #region(number: number): Int32Array {
-    if (number === this.#lastNumber) return this.#last;
+  /** The bitmap of a region, to look at or, `toWrite`, to change. */
+  #region(number: number, toWrite: boolean): Int32Array {
+    if (number === this.#lastNumber && !(toWrite && this.#last === FULL)) return this.#last;
     let region = this.#regions.get(number);
-    if (region === undefined) {
-      region = new Int32Array(REGION_PAGES / 32);
+    if (region === undefined || (toWrite && region === FULL)) {
+      region = region === undefined ? new Int32Array(REGION_PAGES / 32) : FULL.slice();
       this.#regions.set(number, region);
     }
     this.#lastNumber = number;
     this.#last = region;
     return region;
+  }
+
+  /** Puts a whole region in, takes it out, or sees whether anything of it is in. */
+  #whole(number: number, operation: number): boolean {
+    const region = this.#regions.get(number);
+    if (operation === TEST) return region !== undefined && (region === FULL || region.some((word) => word !== 0));
+    if (operation === ADD) this.#regions.set(number, FULL);
+    else this.#regions.delete(number);
+    if (number === this.#lastNumber) this.#lastNumber = -1;
+    return false;
   }
 
   /** Adds the pages of [start, end), byte addresses. */
@@ -41,8 +58,14 @@ export class PageSet {
     let page = Math.floor(start / PAGE_SIZE);
     const endPage = Math.ceil(end / PAGE_SIZE);
     while (page < endPage) {
-      const region = this.#region(Math.floor(page / REGION_PAGES));
-      const within = page & (REGION_PAGES - 1);
+      const number = Math.floor(page / REGION_PAGES);
+      const within = page % REGION_PAGES;
+      if (within === 0 && endPage - page >= REGION_PAGES) {
+        if (this.#whole(number, operation)) return true;
+        page += REGION_PAGES;
+        continue;
+      }
+      const region = this.#region(number, operation !== TEST);
       const nrBits = Math.min(endPage - page, 32 - (within & 31));
       const mask = (nrBits === 32 ? -1 : (1 << nrBits) - 1) << (within & 31);
       const word = within >>> 5;

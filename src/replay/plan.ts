@@ -67,6 +67,8 @@ export interface Plan {
 
 /** More colliding address spaces than this are noise: the rest counts as overlapping. */
 const MAX_INFERRED = 64;
+/** Longer ranges (16 TiB) are not looked at page by page: no machine maps that at once, only a damaged trace says so. */
+export const MAX_TRACKED: number = 2 ** 44;
 
 interface OpenCall {
   readonly start: number;
@@ -229,13 +231,14 @@ class Planner {
     nrChunks: number,
   ): void {
     const end = start + nrBytes;
-    const domain = told >= 0 ? told : this.#freeDomain(start, end);
+    const tracked = nrBytes <= MAX_TRACKED;
+    const domain = told >= 0 ? told : this.#freeDomain(start, tracked ? end : start + 1);
     const pages = this.#pagesOf(domain);
-    if (pages.intersects(start, end)) {
+    if (tracked && pages.intersects(start, end)) {
       this.#overlapping += 1;
       this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
     }
-    pages.add(start, end);
+    if (tracked) pages.add(start, end);
     if (slot >= this.#domainOfSlot.length) {
       const larger = new Int16Array(Math.max(slot + 1, this.#domainOfSlot.length * 2));
       larger.set(this.#domainOfSlot);
@@ -252,15 +255,15 @@ class Planner {
     let domain: number;
     if (decision === NO_CALL) {
       // Mapped before the trace began, or its map event was lost.
-      domain = told >= 0 ? told : this.#freeDomain(start, end);
-      if (this.#pagesOf(domain).intersects(start, end)) {
+      domain = told >= 0 ? told : this.#freeDomain(start, nrBytes <= MAX_TRACKED ? end : start + 1);
+      if (nrBytes <= MAX_TRACKED && this.#pagesOf(domain).intersects(start, end)) {
         this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
       }
       this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, 0);
     } else {
       domain = this.#domainOfSlot[decision];
     }
-    this.#pagesOf(domain).remove(start, end);
+    if (nrBytes <= MAX_TRACKED) this.#pagesOf(domain).remove(start, end);
     this.#record(CallKind.unmap, domain, cpu, start, nrBytes, timeNs, 0);
   }
 }

@@ -14,7 +14,7 @@ import { IntelMachine } from '../machine/index.ts';
 import { Histogram } from './histogram.ts';
 import { PageSet } from './page-set.ts';
 import type { Plan } from './plan.ts';
-import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CallKind } from './plan.ts';
+import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CallKind, MAX_TRACKED } from './plan.ts';
 import type { CommandCounts, PageLog } from './recorder.ts';
 import { CommandRecorder, noCommands } from './recorder.ts';
 import type { RecordReader } from './record-log.ts';
@@ -54,11 +54,19 @@ export interface RunResult {
   readonly violations: { readonly notPresent: number; readonly stale: number };
   /** Map calls given another IOVA, because a strict recording reused one that still waits in the flush queue. */
   readonly renamed: number;
+  /** Pages not accessed because their call is longer than 65,536 pages: of those only every n-th page is. */
+  readonly untouchedPages: number;
   /** Calls that the stack refused, which a consistent trace does not have. */
   readonly failed: number;
 }
 
 const READ = 1;
+/** Table pages of a run, 1 GiB: enough for 512 GiB in 4 KiB pages, and a damaged trace cannot take the machine's memory. */
+const MAX_TABLES: number = 1 << 18;
+/** Most steps for removing a mapping whose unmap the trace misses. */
+const MAX_FORGET: number = 1 << 20;
+/** Most pages of one call that the device accesses. */
+const MAX_TOUCHED = 65536;
 /** Local copies: V8 reloads imported bindings at every use, and these are used for each call. */
 const { map: MAP, unmap: UNMAP, direct: DIRECT } = CallKind;
 const RECORD: number = CALL_DOUBLES;
@@ -105,6 +113,7 @@ export class Player {
   #stale = 0;
   #renamed = 0;
   #failed = 0;
+  #untouched = 0;
 
   constructor(plan: Plan, options: RunOptions) {
     this.#plan = plan;
@@ -116,6 +125,7 @@ export class Player {
       mapFlush: options.mapFlush,
       hardware: { ...options.hardware, cachingMode: options.cachingMode },
       listener: this.#recorder,
+      nrPages: MAX_TABLES,
     });
     this.#reader = plan.calls.reader();
   }
@@ -181,7 +191,8 @@ export class Player {
   }
 
   #forget(state: DomainState, start: number, nrBytes: number): void {
-    for (let done = 0; done < nrBytes;) {
+    // Page by page through holes; a range too long for that is left, and the map that follows will say so by failing.
+    for (let done = 0, tries = 0; done < nrBytes && tries < MAX_FORGET; tries++) {
       const actual = state.renames.end(start + done);
       const removed = this.machine.core.unmap(state.domain, actual < 0 ? start + done : actual, nrBytes - done);
       if (actual >= 0) state.renames.release(actual, removed);
@@ -278,11 +289,14 @@ export class Player {
   #map(state: DomainState, start: number, nrBytes: number, nrChunks: number): void {
     this.#mapCalls += 1;
     let iova = start;
-    if (this.#lazy && state.queued.intersects(start, start + nrBytes)) iova = this.#rename(state, start, nrBytes);
+    if (this.#lazy && nrBytes <= MAX_TRACKED && state.queued.intersects(start, start + nrBytes)) {
+      iova = this.#rename(state, start, nrBytes);
+    }
     const { unit } = this.machine;
     const { sid } = state;
     const end = iova + nrBytes;
-    if (sid >= 0) for (let page = iova; page < end; page += 4096) unit.translate(sid, page, READ);
+    const stride = this.#stride(nrBytes);
+    if (sid >= 0) for (let page = iova; page < end; page += stride) unit.translate(sid, page, READ);
     const before = this.#invalidations();
     const result = state.cookie.mapAt(iova, this.#chunks, nrChunks, IOMMU_READ | IOMMU_WRITE);
     this.#mapCommands += this.#invalidations() - before;
@@ -296,15 +310,25 @@ export class Player {
     let page = iova;
     for (let i = 0; i < nrChunks; i++) {
       let expected = chunks[2 * i];
-      for (const chunkEnd = page + chunks[2 * i + 1]; page < chunkEnd; page += 4096) {
+      const chunkEnd = page + chunks[2 * i + 1];
+      for (; page < chunkEnd; page += stride) {
         const got = unit.translate(sid, page, READ);
         if (got !== expected) {
           if (got < 0) this.#notPresent += 1;
           else this.#stale += 1;
         }
-        expected += 4096;
+        expected += stride;
       }
+      page = chunkEnd;
     }
+  }
+
+  /** Distance of the pages that the device accesses in a range: each page, unless there are too many. */
+  #stride(nrBytes: number): number {
+    if (nrBytes <= MAX_TOUCHED * 4096) return 4096;
+    const stride = Math.ceil(nrBytes / 4096 / MAX_TOUCHED) * 4096;
+    this.#untouched += Math.floor(nrBytes / 4096) - Math.ceil(nrBytes / stride);
+    return stride;
   }
 
   /** Another IOVA for a range that a lazy machine could not have handed out yet. */
@@ -328,7 +352,7 @@ export class Player {
     }
     const before = this.#invalidations();
     // Queued pages are marked before the call: it may flush and release this very range.
-    if (this.#lazy && iova === start) state.queued.add(iova, iova + nrBytes);
+    if (this.#lazy && iova === start && nrBytes <= MAX_TRACKED) state.queued.add(iova, iova + nrBytes);
     state.cookie.unmapAt(iova, nrBytes, this.#lazy ? cpu : 0);
     this.#unmapCommands += this.#invalidations() - before;
     this.#recorder.renamedBy = 0;
@@ -336,7 +360,8 @@ export class Player {
     const { sid } = state;
     if (sid < 0) return;
     const { unit } = this.machine;
-    for (let page = iova; page < iova + nrBytes; page += 4096) {
+    const stride = this.#stride(nrBytes);
+    for (let page = iova; page < iova + nrBytes; page += stride) {
       if (unit.translate(sid, page, READ) >= 0) this.#stale += 1;
     }
   }
@@ -366,6 +391,7 @@ export class Player {
       staleWindowMs: { p50: ms(windows.percentile(0.5)), p99: ms(windows.percentile(0.99)), max: ms(windows.max) },
       violations: { notPresent: this.#notPresent, stale: this.#stale },
       renamed: this.#renamed,
+      untouchedPages: this.#untouched,
       failed: this.#failed,
     };
   }

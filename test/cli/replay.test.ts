@@ -122,6 +122,25 @@ describe('what it prints', () => {
   });
 });
 
+test('a guest of 256 GiB mapped in one piece, and a damaged line that maps 16 TiB in 4 KiB pages, end soon', () => {
+  const guest = [MAP, UNMAP].map((line) =>
+    line
+      .replace('0x00000000ffffe000 - 0x00000000fffff000', '0x0000001000000000 - 0x0000005000000000')
+      .replace('0x0000000123456000', '0x0000002000000000')
+      .replaceAll('=4096', `=${2 ** 38}`),
+  );
+  const whole = JSON.parse(run(['replay', file('guest.txt', guest.join('')), ...one, '--json']).out);
+  expect(whole.runs[0]).toMatchObject({ failed: 0, violations: { notPresent: 0, stale: 0 } });
+  // Each of the three accesses is made for every 1,024th page.
+  expect(whole.runs[0].untouchedPages).toBe(2 * (2 ** 26 - 65536));
+  const damaged = MAP.replace(
+    '0x00000000ffffe000 - 0x00000000fffff000',
+    '0x0000100000000000 - 0x0000200000000000',
+  ).replace('size=4096', `size=${2 ** 44}`);
+  const refused = JSON.parse(run(['replay', file('damaged.txt', damaged), ...one, '--json']).out);
+  expect(refused.runs[0]).toMatchObject({ failed: 1 });
+});
+
 describe('compare', () => {
   test('identical: exit 0; hardware and policy are found in the log', () => {
     const { code, out } = run(['replay', TRACE, '--compare', LOG, '--json']);

@@ -260,7 +260,8 @@ export class IntelIommu implements IommuOps {
     // Only now: addPage may have synced what was gathered before, and a sync frees the freelist without having covered the
     // range that these tables served. (Linux 6.1 to 6.12 hands them over first, and has that window.)
     if (freelist.length !== 0) {
-      gather.freelist.push(...freelist);
+      // A loop: a spread puts every page on the stack, and a large range frees more than fit there.
+      for (let i = 0; i < freelist.length; i++) gather.freelist.push(freelist[i]);
       freelist.length = 0;
     }
     return nrBytes;

@@ -72,7 +72,11 @@ interface ContextState {
   hint: number;
 }
 
+/** Answers: what a machine flushed is no input to a prediction of it. The reader does not even decode them. */
+const ANSWERS: readonly EventKind[] = [EventKind.qiSubmit, EventKind.cacheTag];
+
 export class Grouper implements TraceSink {
+  readonly wants: readonly EventKind[] = Object.values(EventKind).filter((kind) => !ANSWERS.includes(kind));
   readonly topology: Topology = new Topology();
   readonly log: RecordLog;
   readonly marks: string[] = [];

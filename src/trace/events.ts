@@ -108,7 +108,23 @@ export class Names {
 
 /** What a reader tells its user. `event` is reused by the reader: copy what must survive the call. */
 export interface TraceSink {
+  /**
+   * Kinds that `event` is called with; all when left out. Asked once, when the reader is made. Events of other kinds are counted
+   * in `byKind` by their name. The text reader does not look at the rest of their lines, so that it skips none of them as
+   * malformed and counts a mapping that failed as a mapping.
+   */
+  readonly wants?: readonly EventKind[];
   event(event: TraceEvent): void;
   /** A line or record that is malformed; counted by the reader too. `what` says what was expected. */
   skipped(line: number, what: string, excerpt: string): void;
+}
+
+/** More kinds than there are. */
+export const NR_KINDS = 32;
+
+/** By EventKind: 1 when `sink` wants it. */
+export function wantedKinds(sink: TraceSink): Uint8Array {
+  const wanted = new Uint8Array(NR_KINDS).fill(sink.wants === undefined ? 1 : 0);
+  for (const kind of sink.wants ?? []) wanted[kind] = 1;
+  return wanted;
 }

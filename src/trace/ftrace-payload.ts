@@ -83,7 +83,7 @@ export class EventPayloads {
 
   /**
    * Parses the text at the scanner's position as event `name` of `system` (empty ranges: unknown). Sets kind, text and
-   * the fields of the kind. Returns '' or what was expected.
+   * the fields of the kind, if that is `wanted`. Returns '' or what was expected.
    */
   parse(
     line: LineScanner,
@@ -92,6 +92,7 @@ export class EventPayloads {
     systemStart: number,
     systemEnd: number,
     event: TraceEvent,
+    wanted: Uint8Array,
   ): string {
     const id = nameEnd > nameStart ? this.#eventNames.intern(line.bytes, nameStart, nameEnd) : -1;
     event.text = id >= 0 ? this.#eventNames.text(id) : nameEnd > nameStart ? '(other)' : 'function';
@@ -103,7 +104,7 @@ export class EventPayloads {
     }
     const { kind, parser } = KNOWN[id];
     event.kind = kind;
-    return parser.call(this, line, event);
+    return wanted[kind] === 0 ? '' : parser.call(this, line, event);
   }
 
   /** The type name of a descriptor; '' when it is empty or one too many. */

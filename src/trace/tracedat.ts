@@ -8,7 +8,7 @@ import type { RandomAccess } from './dat-bytes.ts';
 import type { DatLayout, Decompressors } from './dat-layout.ts';
 import { readDatLayout } from './dat-layout.ts';
 import type { Names, TraceSink } from './events.ts';
-import { EventKind, TraceEvent } from './events.ts';
+import { EventKind, NR_KINDS, TraceEvent, wantedKinds } from './events.ts';
 import { EventPayloads } from './ftrace-payload.ts';
 import type { RecordPlan } from './record-decoder.ts';
 import { RecordView, irqContextOfFlags, planFor } from './record-decoder.ts';
@@ -16,7 +16,6 @@ import { CpuStream, RecordStatus } from './ring-buffer.ts';
 import type { Skip } from './skips.ts';
 import { SkipLog } from './skips.ts';
 
-const NR_KINDS = 32;
 const MAX_UNKNOWN_IDS = 1024;
 
 /** What was in a trace.dat. */
@@ -43,6 +42,7 @@ export interface DatSummary {
 export class TraceDatReader {
   readonly layout: DatLayout;
   readonly #sink: TraceSink;
+  readonly #wanted: Uint8Array;
   readonly #payloads: EventPayloads;
   readonly #event = new TraceEvent();
   readonly #record = new RecordView();
@@ -61,6 +61,7 @@ export class TraceDatReader {
   constructor(source: RandomAccess, names: Names, sink: TraceSink, decompressors: Decompressors = {}) {
     this.layout = readDatLayout(source, decompressors);
     this.#sink = sink;
+    this.#wanted = wantedKinds(sink);
     this.#payloads = new EventPayloads(names);
     for (const data of this.layout.cpus) this.#streams.push(new CpuStream(source, this.layout, data));
     for (let index = 0; index < this.#streams.length; index++) this.#advance(index);
@@ -169,7 +170,7 @@ export class TraceDatReader {
       event.text = 'lost';
       if (stream.lost > 0) this.#lost += stream.lost;
       this.#byKind[EventKind.lost]++;
-      this.#sink.event(event);
+      if (this.#wanted[EventKind.lost] !== 0) this.#sink.event(event);
       return;
     }
     this.#records++;
@@ -202,7 +203,7 @@ export class TraceDatReader {
     const why = plan.decode(record, event);
     if (why === '') {
       this.#byKind[event.kind]++;
-      this.#sink.event(event);
+      if (this.#wanted[event.kind] !== 0) this.#sink.event(event);
     } else this.#skip(`${plan.name}: ${why}`, excerpt(record.bytes, record.start, record.end));
   }
 

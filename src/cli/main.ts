@@ -16,7 +16,8 @@ export async function main(argv: readonly string[]): Promise<number> {
   // A reader that closed the pipe (head, less) has seen enough.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(EXIT_OK);
-    throw error;
+    process.stderr.write(`iommukit: cannot write the result: ${error.message}\n`);
+    process.exit(EXIT_USAGE);
   });
   const abort = new AbortController();
   const interrupt = (): void => abort.abort();

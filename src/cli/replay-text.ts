@@ -104,6 +104,16 @@ export function replayText(report: ReplayReport): string {
     'window: how long an unmapped range stayed reachable. not-present, stale: device accesses that hit what should have been',
     'flushed, when a device touches each page once before its map (as one that prefetches might), once after, once after its unmap.',
   );
+  if (hardware.cachingMode && runs.some((run) => run.unmapFlush === 'lazy')) {
+    lines.push(
+      'Linux forces strict unmapping under caching mode unless DMA-FQ is written to a group; lazy rows show what that would do.',
+    );
+  }
+  if (runs.some((run) => run.mapFlush === 'none' && run.unmapFlush === 'lazy' && run.violations.notPresent > 0)) {
+    lines.push(
+      'none with lazy: pages that the device never saw mapped cannot be stale; fewer stale accesses do not make it safer.',
+    );
+  }
   const renamed = Math.max(0, ...runs.map((run) => run.renamed));
   if (renamed > 0) {
     lines.push(
@@ -132,9 +142,11 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
         ['predicted', '', ...kinds.map((kind) => count(predicted[kind]))],
       ],
     ),
-    compare.identical
-      ? `page-selective invalidations: identical, all ${count(observed.page)} in order`
-      : `page-selective invalidations: ${count(compare.matching)} of ${count(observed.page)} match in order`,
+    compare.identical && observed.page === 0
+      ? 'page-selective invalidations: none on either side'
+      : compare.identical
+        ? `page-selective invalidations: identical, all ${count(observed.page)} in order`
+        : `page-selective invalidations: ${count(compare.matching)} of ${count(observed.page)} match in order`,
   ];
   if (compare.concurrent > 0) {
     lines.push(
@@ -147,7 +159,7 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
     const show = (side: typeof difference.observed): string =>
       side === null ? 'nothing' : `${side.iova} am ${side.am}${side.ih ? ' ih' : ''}`;
     lines.push(
-      `first difference at command ${count(difference.index)}: observed ${show(difference.observed)}` +
+      `first difference at command ${count(difference.index + 1)}: observed ${show(difference.observed)}` +
         `${difference.logLine === null ? '' : ` (line ${difference.logLine})`}, predicted ${show(difference.predicted)}`,
     );
   }

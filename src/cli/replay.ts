@@ -6,7 +6,7 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
 import { INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES, intelPreset } from '../drivers/index.ts';
 import type { Plan, RunResult } from '../replay/index.ts';
-import { Grouper, Observed, Player, compareRun, planCalls } from '../replay/index.ts';
+import { Grouper, Observed, Player, agrees, compareRun, planCalls } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
 import { replayReport } from '../report/index.ts';
 import { Names } from '../trace/index.ts';
@@ -99,7 +99,7 @@ async function replay(file: string, options: ReplayOptions, signal: AbortSignal)
     if (options.output === undefined) process.stdout.write(text);
     else writeOutput(options.output, text);
     if (report.interrupted) return EXIT_INTERRUPTED;
-    return report.compare !== undefined && !report.compare.identical ? EXIT_FINDING : EXIT_OK;
+    return report.compare !== undefined && !agrees(report.compare) ? EXIT_FINDING : EXIT_OK;
   } finally {
     progress.end();
     eventSpill.close();

@@ -24,6 +24,8 @@ export interface DmaCookieOptions {
 
 export class DmaCookie {
   readonly domain: IommuDomain;
+  /** Bytes that the last `unmapAt` removed: fewer than asked when a hole came. */
+  unmappedBytes = 0;
   readonly #core: Iommu;
   readonly #flushAfterMap: boolean;
   readonly #queue: FlushQueue | null;
@@ -101,7 +103,7 @@ export class DmaCookie {
     const gather = this.#gather;
     gather.reset();
     gather.queued = this.#queue !== null;
-    this.#core.unmapFast(this.domain, iova, nrBytes, gather);
+    this.unmappedBytes = this.#core.unmapFast(this.domain, iova, nrBytes, gather);
     if (this.#queue === null) {
       this.#core.iotlbSync(this.domain, gather);
       return true;

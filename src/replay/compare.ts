@@ -79,6 +79,15 @@ export interface Comparison {
   } | null;
 }
 
+/** How far counts of domain-selective invalidations may differ: they hang on timers. */
+const DOMAIN_TOLERANCE = 0.15;
+
+/** Whether a comparison found the prediction right: the same pages in order, and as many domain flushes give or take timers. */
+export function agrees({ identical, observed, predicted }: Comparison): boolean {
+  const most = Math.max(observed.domain, predicted.domain);
+  return identical && Math.abs(observed.domain - predicted.domain) <= Math.max(2, DOMAIN_TOLERANCE * most);
+}
+
 /** One side of a comparison: counters now, and at each mark. */
 export interface PredictedSide {
   readonly pages: PageLog;

@@ -1,5 +1,5 @@
 export type { Comparison, PageCommand, PredictedSide } from './compare.ts';
-export { Observed, compareRun, lcsLength, linearize } from './compare.ts';
+export { Observed, agrees, compareRun, lcsLength, linearize } from './compare.ts';
 export type { GroupingCounts } from './group.ts';
 export { Grouper } from './group.ts';
 export { Histogram } from './histogram.ts';

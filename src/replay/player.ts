@@ -140,7 +140,7 @@ export class Player {
     const reader = this.#reader;
     const recorder = this.#recorder;
     for (let i = 0; i < nrCalls; i++) {
-      if (reader.atEnd) return false;
+      if (reader.atEnd) return this.#finish();
       const at = reader.take(RECORD);
       const { data } = reader;
       const packed = data[at];
@@ -163,7 +163,13 @@ export class Player {
         this.#rare(kind, domain, start, nrBytes);
       }
     }
-    return !reader.atEnd;
+    return reader.atEnd ? this.#finish() : true;
+  }
+
+  /** The trace is at its end: timers that are armed still fire, or the last windows would never close. @returns false */
+  #finish(): boolean {
+    if (this.#nextDeadlineNs < Infinity) this.#advance(this.#nextDeadlineNs);
+    return false;
   }
 
   #rare(kind: number, domain: number, start: number, nrBytes: number): void {
@@ -357,6 +363,11 @@ export class Player {
     this.#unmapCommands += this.#invalidations() - before;
     this.#recorder.renamedBy = 0;
     if (this.#lazy && state.cookie.deadlineNs < this.#nextDeadlineNs) this.#nextDeadlineNs = state.cookie.deadlineNs;
+    if (state.cookie.unmappedBytes < nrBytes) {
+      // Something of it was not mapped, so what is reachable now tells nothing about this unmap.
+      this.#failed += 1;
+      return;
+    }
     const { sid } = state;
     if (sid < 0) return;
     const { unit } = this.machine;

@@ -13,7 +13,7 @@ export interface TraceDomain {
   readonly inferred: boolean;
 }
 
-const PCI_NAME = /^([0-9a-f]{4}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/;
+const PCI_NAME = /^([0-9a-f]{4,5}):([0-9a-f]{2}):([0-9a-f]{2})\.([0-7])$/;
 
 /** Requester id of a PCI address like `0000:00:04.0`; -1 for other names. */
 export function sidOf(name: string): number {
@@ -27,19 +27,30 @@ export class Topology {
   readonly #groupOf = new Map<string, number>();
   readonly #domainOfGroup = new Map<number | string, TraceDomain>();
   readonly #devices = new Map<string, Device>();
-  #nextSid = 0xff00;
+  readonly #taken = new Set<number>();
+  #nextSid = 0xffff;
 
   /** iommu:add_device_to_group. */
   addToGroup(name: string, group: number): void {
     this.#groupOf.set(name, group);
   }
 
-  /** The device of a name, made on first sight. Names that are no PCI address get requester ids from the top, bus 0xff. */
+  /**
+   * The device of a name, made on first sight. A PCI address gives its requester id; names that are none, and devices of other
+   * PCI segments with an id that is taken, get a free one from the top, since all are behind one unit here.
+   * @throws RangeError for more devices than a unit can tell apart
+   */
   device(name: string): Device {
     let device = this.#devices.get(name);
     if (device === undefined) {
-      const sid = sidOf(name);
-      device = { name, sid: sid >= 0 ? sid : this.#nextSid++ };
+      let sid = sidOf(name);
+      if (sid < 0 || this.#taken.has(sid)) {
+        while (this.#taken.has(this.#nextSid)) this.#nextSid -= 1;
+        if (this.#nextSid < 0) throw new RangeError('the trace names more than 65,536 devices');
+        sid = this.#nextSid;
+      }
+      this.#taken.add(sid);
+      device = { name, sid };
       this.#devices.set(name, device);
     }
     return device;

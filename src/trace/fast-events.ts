@@ -124,12 +124,12 @@ function mapSg(d: DataView, from: number, event: TraceEvent): number {
   const nrEnts = OUT[0];
   if (d.getFloat64(at, true) !== DMA_ADDRS_0 || d.getFloat64(at + 4, true) !== DMA_ADDRS_4) return -1;
   at = listField(d, at + 12, event, 0);
-  if (at < 0 || OUT[0] !== nrEnts || d.byteLength - at < 64 || d.getFloat64(at, true) !== SIZES) return -1;
+  if (at < 0 || OUT[0] !== nrEnts || d.getFloat64(at, true) !== SIZES) return -1;
   at = listField(d, at + 8, event, 1);
-  if (at < 0 || OUT[0] !== nrEnts || d.byteLength - at < 64) return -1;
+  if (at < 0 || OUT[0] !== nrEnts) return -1;
   if (d.getFloat64(at, true) !== PHYS_0 || d.getFloat64(at + 5, true) !== PHYS_5) return -1;
   at = listField(d, at + 13, event, -1);
-  if (at < 0 || d.byteLength - at < 64 || d.getUint8(at) !== BLANK) return -1;
+  if (at < 0 || d.getUint8(at) !== BLANK) return -1;
   const { list } = event;
   for (let i = 0; i < nrEnts * 2; i += 2) if (list[i] + list[i + 1] >= ADDRESS_LIMIT) return -1;
   event.listLength = nrEnts;
@@ -151,7 +151,7 @@ function unmapSg(d: DataView, from: number, event: TraceEvent): number {
   const start = from & INDEX_MASK;
   if (d.getFloat64(start, true) !== PHYS_0 || d.getFloat64(start + 5, true) !== PHYS_5) return -1;
   const at = listField(d, start + 13, event, 0);
-  if (at < 0 || d.byteLength - at < 64 || d.getUint8(at) !== BLANK) return -1;
+  if (at < 0 || d.getUint8(at) !== BLANK) return -1;
   const count = OUT[0];
   const { list } = event;
   for (let i = 1; i < count * 2; i += 2) list[i] = 0;

@@ -7,17 +7,20 @@
  */
 import { ADDRESS_LIMIT as IMPORTED_LIMIT } from '../base/index.ts';
 import type { TraceEvent } from './events.ts';
+import { MAX_LINE_BYTES as IMPORTED_LINE_BYTES } from './linefeed.ts';
 import { HEX_VALUE } from './scanner.ts';
 import { INDEX_MASK as IMPORTED_MASK, PAIR_VALUE, text4, text8 } from './words.ts';
 
+// An imported constant is loaded and checked at every use, a constant of this file is part of the code.
 const ADDRESS_LIMIT = IMPORTED_LIMIT;
+const MAX_LINE_BYTES = IMPORTED_LINE_BYTES;
 const INDEX_MASK = IMPORTED_MASK;
 const PAIRS = PAIR_VALUE;
 const HEX = HEX_VALUE;
 const BLANK = 32;
 const COMMA = 44;
 const CLOSE = 125;
-/** Bytes of one number of a list and what is looked at behind it. */
+/** Bytes of `0x`, 16 digits and a brace, and 20 behind them. */
 const NUMBER_SPAN = 40;
 
 /** The value that was read last. */
@@ -64,7 +67,8 @@ function moreHex(d: DataView, from: number, start: number): number {
     value = value * 16 + digit;
   }
   OUT[0] = value;
-  return value >= ADDRESS_LIMIT || HEX[d.getUint8(at)] >= 0 ? -1 : at;
+  // A 17th digit is not what follows any number.
+  return value >= ADDRESS_LIMIT ? -1 : at;
 }
 
 /** Up to nine decimal digits. */
@@ -172,11 +176,11 @@ export function physField(d: DataView, from: number, event: TraceEvent): number 
 
 /**
  * `0x1,0x2}` into every second number of `event.list` from `offset`, which grows; or nowhere for an offset of -1. Their number
- * becomes VALUE. @returns the byte behind the brace
+ * becomes VALUE. @returns the byte behind the brace, with 20 bytes of the view behind that
  */
 export function listField(d: DataView, from: number, event: TraceEvent, offset: number): number {
-  const last = d.byteLength - NUMBER_SPAN;
   let at = from & INDEX_MASK;
+  const last = Math.min(d.byteLength - NUMBER_SPAN, at + MAX_LINE_BYTES);
   if (at <= last && d.getUint8(at) === CLOSE) {
     OUT[0] = 0;
     return at + 1;

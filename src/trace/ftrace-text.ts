@@ -1,8 +1,8 @@
 /**
  * Reader of text traces: ftrace's `trace` file, `trace-cmd report`, `perf script` (see ftrace-header.ts and ftrace-payload.ts
  * for the shapes and the kernel versions). It takes chunks of bytes and delivers events; a line it cannot use is reported and
- * counted, never guessed at. map and unmap lines of the plain shape take a path of their own, which allocates nothing and
- * reads each byte once; whatever surprises it falls back to the exact path.
+ * counted, never guessed at. Lines of the shape that today's kernels print take a path of their own (fast-*.ts), which
+ * allocates nothing and reads each byte once; whatever surprises it falls back to the exact path, several times as slow.
  */
 import { ADDRESS_LIMIT } from '../base/index.ts';
 import type { Names, TraceSink } from './events.ts';
@@ -47,9 +47,9 @@ const ALL_KINDS = new Uint8Array(NR_KINDS).fill(1);
 export interface TextSummary {
   /** Lines in all: comments, blank and skipped ones too. */
   readonly lines: number;
-  /** Events delivered. */
+  /** Events, delivered or not wanted. */
   readonly events: number;
-  /** Events delivered by EventKind. */
+  /** Those by EventKind. */
   readonly byKind: readonly number[];
   readonly skipped: number;
   readonly firstSkipped: readonly Skip[];
@@ -267,7 +267,7 @@ export class FtraceTextReader implements LineReceiver {
     const initial = d.getUint8(at + 1);
     const next =
       initial === LETTER_M || initial === LETTER_U ? readMapOrUnmap(d, at, event) : this.#fastOther(b, d, at);
-    if (next < 0) return this.#known(b, start, at + 1);
+    if (next < 0 || next - start > MAX_LINE_BYTES) return this.#known(b, start, at + 1);
     event.line = ++this.#lines;
     this.#textLines++;
     this.#byKind[event.kind]++;

@@ -27,7 +27,7 @@ export interface DatSummary {
   /** Records read: delivered, skipped, unknown. */
   readonly records: number;
   readonly events: number;
-  /** Events delivered by EventKind. */
+  /** Those by EventKind. */
   readonly byKind: readonly number[];
   readonly skipped: number;
   readonly firstSkipped: readonly Skip[];

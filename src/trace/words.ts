@@ -78,13 +78,9 @@ function lineEndFrom(d: DataView, at: number): number {
   return i;
 }
 
-/** A longer rest of a line is for the exact path, which knows the limit of a line. */
-const MAX_REST = 4096;
 const NO_ATTRS = text8(' attrs=\n');
 
 /** Whatever is left of the line behind a blank. @returns the start of the next line */
 export function restOfLine(d: DataView, at: number): number {
-  if (d.getFloat64(at, true) === NO_ATTRS) return at + 8;
-  const end = lineEndFrom(d, at);
-  return end - at > MAX_REST ? -1 : end + 1;
+  return d.getFloat64(at, true) === NO_ATTRS ? at + 8 : lineEndFrom(d, at) + 1;
 }

@@ -14,6 +14,8 @@ import { PageSet } from './page-set.ts';
 const AMBIGUOUS_CHANCE = 0.05;
 /** Candidates for one unmap that are weighed; in as many domains can one range be mapped without being told apart by name. */
 const MAX_CANDIDATES = 64;
+/** Calls that one unmap may end: a bound on the work that hostile traces can ask for. VFIO pins at least 2 MiB at a time of 1 GiB. */
+const MAX_COVER = 4096;
 /** Cost of a call that no allocator would have placed so: far more than any odds, but finite, since callers may choose addresses. */
 const MISPLACED = 100;
 
@@ -161,6 +163,47 @@ export class Chains {
     let id = last;
     while (id >= 0 && live.start[id] > start) id = live.previous[id];
     return id >= 0 && live.start[id] === start ? id : -1;
+  }
+
+  /**
+   * The calls that an unmap of [start, end) ends when no single call has that extent: calls behind each other that fill it
+   * exactly, as VFIO's pinning leaves them (one iommu_map per physically contiguous batch, one unmap for several). Calls
+   * that were under way at the same time do not count: their chunks could not be told apart in the plan.
+   * @returns first and last record of each, highest address first; null when there are none
+   */
+  cover(start: number, end: number, beforeEvent: number, domain: number): number[] | null {
+    const { live } = this;
+    const found: number[] = [];
+    let at = end;
+    while (at > start) {
+      if (found.length > 2 * MAX_COVER) return null;
+      let last = live.newestEndingAt(at);
+      while (last >= 0 && !this.#isWhole(last, start, beforeEvent, domain)) last = live.olderEndingAt(last);
+      if (last < 0) return null;
+      const first = this.#pieceStart(last, start);
+      const above = found.at(-2);
+      if (above !== undefined && live.event[last] > live.event[above]) return null;
+      found.push(first, last);
+      at = live.start[first];
+    }
+    return found;
+  }
+
+  /** Whether a record ends something that lies in an unmap from `start` on and may belong to its domain. */
+  #isWhole(last: number, start: number, beforeEvent: number, domain: number): boolean {
+    const { live } = this;
+    if (live.event[last] > beforeEvent || live.next[last] >= 0) return false;
+    if (domain >= 0 && live.domain[last] >= 0 && live.domain[last] !== domain) return false;
+    return live.start[this.#pieceStart(last, start)] >= start;
+  }
+
+  /** First record of a decided call, or of a chain as far as it lies above `start`. */
+  #pieceStart(last: number, start: number): number {
+    const { live } = this;
+    if (live.head[last] >= 0) return live.head[last];
+    let first = last;
+    while (live.previous[first] >= 0 && live.start[live.previous[first]] >= start) first = live.previous[first];
+    return first;
   }
 
   /** How unlikely first..last is to be one call. */

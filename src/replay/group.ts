@@ -7,6 +7,7 @@
  * 1. dma:* events (v6.12 and later): the event after the maps names device and extent. Exact.
  * 2. A call is unmapped by one unmap of exactly its extent. Where several live chains of events have a piece of that extent
  *    (domains use the same addresses), the one most likely to be a call is taken, the newest among equals; see Chains.
+ *    Where no call has the extent, calls behind each other that fill it are taken (VFIO unmaps several maps at once).
  * 3. What the trace never unmaps is cut into the most likely calls that the allocator could have placed so.
  *    `ambiguous` counts calls found by rules 2 and 3 with a chance of more than 1 in 20 to be cut wrong.
  * 4. A one-to-one mapping followed, in its context, by attach_device_to_domain is a direct mapping (IOMMU_RESV_DIRECT):
@@ -303,14 +304,19 @@ export class Grouper implements TraceSink {
 
   /** Makes the records from `first` along the chain to `last` one call. */
   #decide(first: number, last: number, domain: number): void {
-    const live = this.#live;
     this.#chains.cutOut(first, last);
+    this.#assign(first, last, domain, first);
+  }
+
+  /** Writes down that first..last are a call of a slot. Calls that one unmap ends share theirs, and so their domain. */
+  #assign(first: number, last: number, domain: number, slot: number): void {
+    const live = this.#live;
     for (let id = first; ; id = live.next[id]) {
       live.head[id] = first;
       live.domain[id] = domain;
       const bits = (id === first ? DECISION_BEGINS : 0) | (id === last ? DECISION_ENDS : 0);
       const event = live.event[id];
-      this.decisions[event] = (first << DECISION_SHIFT) | bits;
+      this.decisions[event] = (slot << DECISION_SHIFT) | bits;
       this.domains[event] = domain;
       if (id === last) return;
     }
@@ -367,7 +373,7 @@ export class Grouper implements TraceSink {
     const { first: found, last: foundLast } = chains;
     if (found < 0) {
       this.domains[event] = domain;
-      this.counts.unmapWithoutMap += 1;
+      if (!this.#settleSeveral(state, event, domain)) this.counts.unmapWithoutMap += 1;
       return;
     }
     if (live.head[found] < 0) {
@@ -377,12 +383,41 @@ export class Grouper implements TraceSink {
     }
     this.decisions[event] = found;
     this.domains[event] = live.domain[found];
-    for (let id = foundLast; ;) {
+    this.#release(found, foundLast);
+  }
+
+  #release(first: number, last: number): void {
+    const live = this.#live;
+    for (let id = last; ;) {
       const before = live.previous[id];
       live.release(id);
-      if (id === found) break;
+      if (id === first) return;
       id = before;
     }
+  }
+
+  /** An unmap that ends several whole calls. @returns false when there are none to end */
+  #settleSeveral(state: ContextState, event: number, told: number): boolean {
+    const live = this.#live;
+    const calls = this.#chains.cover(state.unmapStart, state.unmapEnd, event, told);
+    if (calls === null) return false;
+    let domain = told;
+    for (const id of calls) if (domain < 0) domain = live.domain[id];
+    // The earliest record's number: it is in use from the first of these events to this one, the others' are not.
+    const slot = calls.at(-2) ?? -1;
+    for (let i = 0; i < calls.length; i += 2) {
+      const first = calls[i] ?? -1;
+      const last = calls[i + 1] ?? -1;
+      if (live.head[last] < 0) {
+        this.#chains.cutOut(first, last);
+        this.counts.inferred += 1;
+      }
+      this.#assign(first, last, domain, slot);
+      this.#release(first, last);
+    }
+    this.decisions[event] = slot;
+    this.domains[event] = domain;
+    return true;
   }
 
   /** Rule 4, and the attachment itself. */

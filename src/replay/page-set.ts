@@ -29,9 +29,10 @@ export class PageSet {
     return region;
   }
 
-  /** Puts a whole region in, takes it out, or sees whether anything of it is in. */
+  /** Puts a whole region in, takes it out, or sees whether anything of it is in (TEST) or missing. */
   #whole(number: number, operation: number): boolean {
     const region = this.#regions.get(number);
+    if (operation === MISSING) return region !== FULL && (region === undefined || region.some((word) => word !== -1));
     if (operation === TEST) return region !== undefined && (region === FULL || region.some((word) => word !== 0));
     if (operation === ADD) this.#regions.set(number, FULL);
     else this.#regions.delete(number);
@@ -54,6 +55,11 @@ export class PageSet {
     return this.#each(start, end, TEST);
   }
 
+  /** True when every page of [start, end) is in the set. */
+  contains(start: number, end: number): boolean {
+    return !this.#each(start, end, MISSING);
+  }
+
   #each(start: number, end: number, operation: number): boolean {
     let page = Math.floor(start / PAGE_SIZE);
     const endPage = Math.ceil(end / PAGE_SIZE);
@@ -65,13 +71,13 @@ export class PageSet {
         page += REGION_PAGES;
         continue;
       }
-      const region = this.#region(number, operation !== TEST);
+      const region = this.#region(number, operation <= REMOVE);
       const nrBits = Math.min(endPage - page, 32 - (within & 31));
       const mask = (nrBits === 32 ? -1 : (1 << nrBits) - 1) << (within & 31);
       const word = within >>> 5;
       if (operation === ADD) region[word] |= mask;
       else if (operation === REMOVE) region[word] &= ~mask;
-      else if ((region[word] & mask) !== 0) return true;
+      else if (operation === TEST ? (region[word] & mask) !== 0 : (region[word] & mask) !== mask) return true;
       page += nrBits;
     }
     return false;
@@ -81,3 +87,4 @@ export class PageSet {
 const ADD = 0;
 const REMOVE = 1;
 const TEST = 2;
+const MISSING = 3;

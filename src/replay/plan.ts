@@ -59,6 +59,8 @@ export interface Plan {
   readonly nrRecords: number;
   /** Map calls that found their pages mapped in the same domain already; the old mapping is dropped first. */
   readonly overlapping: number;
+  /** Unmaps of a part of a live call. */
+  readonly partialUnmaps: number;
   /** Domains that the trace does not name but its mappings need. */
   readonly inferredDomains: number;
   /** Which rule told the calls: `dma-events`, `inferred`, or both. */
@@ -67,6 +69,8 @@ export interface Plan {
 
 /** More colliding address spaces than this are noise: the rest counts as overlapping. */
 const MAX_INFERRED = 64;
+/** Domain of a slot without a live call. */
+const NOT_LIVE = -1;
 /** Longer ranges (16 TiB) are not looked at page by page: no machine maps that at once, only a damaged trace says so. */
 export const MAX_TRACKED: number = 2 ** 44;
 
@@ -87,7 +91,7 @@ class Planner {
   readonly #calls: RecordLog;
   readonly #mapped: PageSet[] = [];
   /** Domain of the live call in each slot. */
-  #domainOfSlot: Int16Array = new Int16Array(1024);
+  #domainOfSlot: Int16Array = new Int16Array(1024).fill(NOT_LIVE);
   readonly #open = new Map<number, OpenCall>();
   /** Domains that may take calls nobody named, in order of preference. */
   readonly #candidates: number[];
@@ -98,6 +102,7 @@ class Planner {
   #mapCalls = 0;
   #nrRecords = 0;
   #overlapping = 0;
+  #partialUnmaps = 0;
 
   constructor(grouper: Grouper, spill: SpillStore | null) {
     this.#grouper = grouper;
@@ -137,6 +142,7 @@ class Planner {
       mapCalls: this.#mapCalls,
       nrRecords: this.#nrRecords,
       overlapping: this.#overlapping,
+      partialUnmaps: this.#partialUnmaps,
       inferredDomains: this.#nrInferred,
       rule,
     };
@@ -190,6 +196,12 @@ class Planner {
     return added;
   }
 
+  /** The first domain in which a whole range is mapped, or -1. */
+  #domainHolding(start: number, end: number): number {
+    for (const candidate of this.#candidates) if (this.#pagesOf(candidate).contains(start, end)) return candidate;
+    return -1;
+  }
+
   #map(
     decision: number,
     told: number,
@@ -232,7 +244,9 @@ class Planner {
   ): void {
     const end = start + nrBytes;
     const tracked = nrBytes <= MAX_TRACKED;
-    const domain = told >= 0 ? told : this.#freeDomain(start, tracked ? end : start + 1);
+    const shared = slot < this.#domainOfSlot.length ? this.#domainOfSlot[slot] : NOT_LIVE;
+    // Calls that one unmap ends share a slot, and must share the domain.
+    const domain = told >= 0 ? told : shared >= 0 ? shared : this.#freeDomain(start, tracked ? end : start + 1);
     const pages = this.#pagesOf(domain);
     if (tracked && pages.intersects(start, end)) {
       this.#overlapping += 1;
@@ -240,7 +254,7 @@ class Planner {
     }
     if (tracked) pages.add(start, end);
     if (slot >= this.#domainOfSlot.length) {
-      const larger = new Int16Array(Math.max(slot + 1, this.#domainOfSlot.length * 2));
+      const larger = new Int16Array(Math.max(slot + 1, this.#domainOfSlot.length * 2)).fill(NOT_LIVE);
       larger.set(this.#domainOfSlot);
       this.#domainOfSlot = larger;
     }
@@ -253,15 +267,23 @@ class Planner {
   #unmap(decision: number, told: number, cpu: number, start: number, nrBytes: number, timeNs: number): void {
     const end = start + nrBytes;
     let domain: number;
-    if (decision === NO_CALL) {
-      // Mapped before the trace began, or its map event was lost.
-      domain = told >= 0 ? told : this.#freeDomain(start, nrBytes <= MAX_TRACKED ? end : start + 1);
-      if (nrBytes <= MAX_TRACKED && this.#pagesOf(domain).intersects(start, end)) {
-        this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
-      }
-      this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, 0);
-    } else {
+    if (decision !== NO_CALL) {
       domain = this.#domainOfSlot[decision];
+      this.#domainOfSlot[decision] = NOT_LIVE;
+    } else {
+      const tracked = nrBytes <= MAX_TRACKED;
+      // A part of a live mapping, or
+      domain = told >= 0 || !tracked ? told : this.#domainHolding(start, end);
+      if (domain >= 0 && tracked && this.#pagesOf(domain).contains(start, end)) {
+        this.#partialUnmaps += 1;
+      } else {
+        // one made before the trace began, or whose map event was lost.
+        if (domain < 0) domain = this.#freeDomain(start, tracked ? end : start + 1);
+        if (tracked && this.#pagesOf(domain).intersects(start, end)) {
+          this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
+        }
+        this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, 0);
+      }
     }
     if (nrBytes <= MAX_TRACKED) this.#pagesOf(domain).remove(start, end);
     this.#record(CallKind.unmap, domain, cpu, start, nrBytes, timeNs, 0);

@@ -31,6 +31,7 @@ export interface ReplayReport {
     readonly overlapping: number;
     /** Unmaps of what was mapped before the trace began. */
     readonly unmapWithoutMap: number;
+    readonly partialUnmaps: number;
     /** Domains that the trace does not name but its mappings need. */
     readonly inferredDomains: number;
   };
@@ -78,7 +79,8 @@ export function replayReport(
       mapCalls: plan.mapCalls,
       ambiguous: counts.ambiguous,
       overlapping: plan.overlapping,
-      unmapWithoutMap: counts.unmapWithoutMap,
+      unmapWithoutMap: counts.unmapWithoutMap - plan.partialUnmaps,
+      partialUnmaps: plan.partialUnmaps,
       inferredDomains: plan.inferredDomains,
     },
     hardware: { model: 'vtd', cachingMode },

@@ -79,10 +79,11 @@ export function group(trace: string | Iterable<string>): Grouper {
   return grouper;
 }
 
-/** The calls of a grouping, in the order of their last events. @throws when an unmap does not end one call of its extent */
+/** The calls of a grouping, in the order of their last events. @throws when an unmap does not end calls that fill its extent */
 export function callsOf(grouper: Grouper): GroupedCall[] {
   const calls: GroupedCall[] = [];
-  const bySlot = new Map<number, GroupedCall>();
+  /** Live calls of each slot: several when one unmap ends them all. */
+  const bySlot = new Map<number, GroupedCall[]>();
   const reader = grouper.log.reader();
   for (let event = 0; event < grouper.nrStored; event++) {
     const at = reader.take(STORED_DOUBLES);
@@ -92,7 +93,7 @@ export function callsOf(grouper: Grouper): GroupedCall[] {
     const decision = grouper.decisions[event];
     if (kind === StoredKind.map) {
       const slot = decision >> DECISION_SHIFT;
-      let call = bySlot.get(slot);
+      let call = bySlot.get(slot)?.at(-1);
       if ((decision & DECISION_BEGINS) !== 0) {
         const direct = (decision & DECISION_DIRECT) !== 0;
         call = {
@@ -104,7 +105,7 @@ export function callsOf(grouper: Grouper): GroupedCall[] {
           direct,
           ended: false,
         };
-        bySlot.set(slot, call);
+        bySlot.set(slot, [...(bySlot.get(slot) ?? []), call]);
       }
       if (call === undefined || call.lastEvent >= 0) throw new Error(`event ${event} belongs to no call that began`);
       if (call.first + call.nrPages !== first) throw new Error(`event ${event} does not continue its call`);
@@ -113,11 +114,15 @@ export function callsOf(grouper: Grouper): GroupedCall[] {
       call.lastEvent = event;
       calls.push(call);
     } else if (kind === StoredKind.unmap && decision !== NO_CALL) {
-      const call = bySlot.get(decision);
-      if (call === undefined || call.ended || call.first !== first || call.nrPages !== nrPages) {
-        throw new Error(`event ${event} ends no call`);
+      const ended = bySlot.get(decision) ?? [];
+      bySlot.delete(decision);
+      let at = first;
+      for (const call of ended) {
+        if (call.first !== at) throw new Error(`event ${event} ends calls that are not behind each other`);
+        at += call.nrPages;
+        call.ended = true;
       }
-      call.ended = true;
+      if (at !== first + nrPages || ended.length === 0) throw new Error(`event ${event} ends no call`);
     }
   }
   return calls;

@@ -90,14 +90,39 @@ describe('rule 2: one unmap of exactly the extent', () => {
     expect(grouper.counts).toMatchObject({ ambiguous: 0, unmapWithoutMap: 0, inferred: expected.length });
   });
 
-  test('what is physically contiguous is two calls: the core would have merged one', () => {
+  test('what is physically contiguous is two calls (the core would have merged one), and one unmap may end both', () => {
     const grouper = group(`
       0 dd map 80 1 500
       1 dd map 81 1 501
       9 irq unmap 80 2
     `);
-    expect(shapes(grouper)).toEqual(['80+1', '81+1']);
+    expect(shapes(grouper)).toEqual(['80+1x', '81+1x']);
+    expect(grouper.counts).toMatchObject({ unmapWithoutMap: 0, inferred: 2, ambiguous: 0 });
+  });
+
+  test('calls that one unmap ends are told apart from others whose records are reused meanwhile', () => {
+    const grouper = group(`
+      0 a map 80 1 500
+      1 b map 200 1 900
+      2 irq unmap 200 1
+      3 a map 81 1 501
+      4 b map 200 1 900
+      5 a map 82 2 502
+      6 irq unmap 80 4
+      7 irq unmap 200 1
+    `);
+    expect(shapes(grouper)).toEqual(['80+1x', '200+1x', '81+1x', '200+1x', '82+2x']);
+  });
+
+  test.each([
+    ['a part is missing', ['map 80 1 500', 'map 82 1 502']],
+    ['a call reaches over the end', ['map 80 1 500', 'map 81 3 501']],
+    ['a call reaches over the begin', ['map 7f 2 500', 'map 81 2 502']],
+    ['the upper one was made first', ['map 81 2 501', 'map 80 1 500']],
+  ])('an unmap of several calls must be filled by them: %s', (_, maps) => {
+    const grouper = group([...maps.map((text, i) => `${i} dd ${text}`), '9 irq unmap 80 3']);
     expect(grouper.counts.unmapWithoutMap).toBe(1);
+    expect(shapes(grouper).filter((shape) => shape.endsWith('x'))).toEqual([]);
   });
 
   test.each([

@@ -78,7 +78,7 @@ test('PageSet agrees with a byte per page, across word borders, region borders a
     fc.integer({ min: 0, max: 100_000 }),
     fc.oneof(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 1, max: 90_000 })),
   );
-  const step = fc.tuple(fc.constantFrom('add', 'remove', 'test'), range);
+  const step = fc.tuple(fc.constantFrom('add', 'remove', 'test', 'contains'), range);
   fc.assert(
     fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
       const set = new PageSet();
@@ -91,6 +91,8 @@ test('PageSet agrees with a byte per page, across word borders, region borders a
         } else if (operation === 'remove') {
           set.remove(start, end);
           naive.fill(0, first, first + count);
+        } else if (operation === 'contains') {
+          expect(set.contains(start, end)).toBe(!naive.subarray(first, first + count).includes(0));
         } else {
           expect(set.intersects(start, end)).toBe(naive.subarray(first, first + count).includes(1));
         }

@@ -46,6 +46,22 @@ describe('player', () => {
     expect(result.staleWindowMs.max).toBeLessThanOrEqual(16);
   });
 
+  test('VFIO: several maps ended by one unmap, and partial unmaps, invent no domain and miss nothing', () => {
+    const lines: string[] = [];
+    // Two rounds over the same addresses, as when a guest restarts: batches of physically contiguous pages, unmapped at once.
+    for (const round of [0, 100]) {
+      for (let i = 0; i < 8; i++) lines.push(map(round + i, 1000 + 16 * i, 16));
+      lines.push(unmap(round + 10, 1000, 64), unmap(round + 11, 1064, 64));
+      lines.push(map(round + 20, 1000, 16), unmap(round + 21, 1004, 4), unmap(round + 22, 1000, 4));
+      lines.push(unmap(round + 23, 1008, 8));
+    }
+    const plan = planOf([...lines, ''].join('\n'));
+    expect(plan).toMatchObject({ mapCalls: 18, overlapping: 0, partialUnmaps: 6, inferredDomains: 1 });
+    const { result } = play(plan, options);
+    expect(result).toMatchObject({ failed: 0, violations: { notPresent: 0, stale: 0 } });
+    expect(result.commands.page).toBe(18 + 10);
+  });
+
   test('an unmap of what is partly gone counts as refused, not as a stale translation', () => {
     // The second unmap finds its first page removed by the first one.
     const trace = [map(1, 100, 2), unmap(2, 100, 2), unmap(3, 100, 2), ''].join('\n');

@@ -62,6 +62,16 @@ describe('lazy recordings', () => {
   });
 });
 
+describe('a recording with lazy and strict groups at once', () => {
+  test('intel-cmon-fq-small-6.1: all map flushes in order; the unmaps of its strict group cannot be told from map and unmap lines', () => {
+    const run = recording('intel-cmon-fq-small-6.1');
+    const comparison = compare(play(planOf(traceText(run)), { ...run, unmapFlush: 'lazy' }), observedOf(run));
+    // Counted by the recorder (counts.json): 1,923 flushes by maps, 139 by unmaps before the switch to lazy and of the group
+    // that stayed strict. Predicted as lazy like the others, those 139 are missing.
+    expect(comparison).toMatchObject({ observed: { page: 1923 + 139 }, predicted: { page: 1923 }, matching: 1923 });
+  });
+});
+
 describe('policies on a caching-mode trace', () => {
   const run = recording('intel-cmon-strict-small-6.12');
   const plan = planOf(traceText(run));

@@ -1,5 +1,6 @@
 /** The result of `iommukit replay` for people: one row per policy. */
 import Table from 'cli-table3';
+import type { PageCommand } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
 
 /** Table borders: a rule under the head, nothing else. */
@@ -157,11 +158,16 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
   const difference = compare.firstDifference;
   if (difference !== null) {
     const show = (side: typeof difference.observed): string =>
-      side === null ? 'nothing' : `${side.iova} am ${side.am}${side.ih ? ' ih' : ''}`;
+      side === null ? 'nothing' : pageCommandText(side);
     lines.push(
       `first difference at command ${count(difference.index + 1)}: observed ${show(difference.observed)}` +
         `${difference.logLine === null ? '' : ` (line ${difference.logLine})`}, predicted ${show(difference.predicted)}`,
     );
   }
   return lines;
+}
+
+function pageCommandText(command: PageCommand): string {
+  if ('am' in command) return `${command.iova} am ${command.am}${command.ih ? ' ih' : ''}`;
+  return `${command.iova} ${command.pages} pages${command.pde ? ' pde' : ''}`;
 }

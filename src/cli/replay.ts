@@ -6,7 +6,8 @@ import { InvalidArgumentError, Option } from 'commander';
 import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
 import { INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES, intelPreset } from '../drivers/index.ts';
 import type { Plan, RunResult } from '../replay/index.ts';
-import { Grouper, Observed, Player, agrees, compareRun, planCalls } from '../replay/index.ts';
+import type { Observed } from '../replay/index.ts';
+import { Grouper, Player, VtdObserved, agrees, compareRun, planCalls } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
 import { replayReport } from '../report/index.ts';
 import { Names } from '../trace/index.ts';
@@ -133,11 +134,11 @@ function warnSkipped(file: string, summary: TraceSummary): void {
 }
 
 async function readObserved(path: string, signal: AbortSignal, progress: Progress): Promise<Observed> {
-  const observed = new Observed();
+  const observed = new VtdObserved();
   const summary = await readQemuLog(
     path,
     {
-      descriptor: (w0, w1, w2, w3, line) => observed.descriptor(w0, w1, w2, w3, line),
+      descriptor: (w0, w1, w2, w3, line) => observed.command(w0, w1, w2, w3, line),
       mark: (name) => observed.mark(name),
       tail: () => {},
       skipped: () => {},
@@ -167,7 +168,7 @@ async function play(
     options.cachingMode === undefined
       ? observed === null
         ? true
-        : observed.showsCachingMode
+        : observed.showsCachingMode(plan.counts.unmap)
       : options.cachingMode === 'on';
   const compared = observed === null ? null : comparedPolicy(options, observed);
   const runs: RunResult[] = [];

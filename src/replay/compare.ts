@@ -7,56 +7,8 @@
  * this allows, the one closest to the observed is compared; `concurrent` says how many commands were moved for it.
  * Everything else, which commands, how many, in which order within and between calls that did not overlap, is predicted.
  */
-import { vtd } from '../spec/index.ts';
-import type { CommandCounts, PageLog } from './recorder.ts';
-import { Doubles, PAGE_KEY_SHIFT, countDescriptor, noCommands, pageKey } from './recorder.ts';
-
-/** Type and granularity of a device-selective context descriptor. */
-const DEVICE_CONTEXT: number = vtd.DESC_CONTEXT | (vtd.GRANULARITY_DEVICE << vtd.DESC_GRANULARITY_SHIFT);
-
-/** What hardware executed, filled from a log by its reader. */
-export class Observed {
-  readonly keys: Doubles = new Doubles();
-  readonly lines: Doubles = new Doubles();
-  readonly counts: CommandCounts = noCommands();
-  readonly marks: { readonly name: string; readonly commands: CommandCounts; readonly nrPages: number }[] = [];
-  /** Context invalidations of single devices. One domain-selective IOTLB invalidation belongs to each. */
-  deviceContexts = 0;
-  /** Those under domain id 0: flushes of cached not-present entries, which only caching-mode hardware needs. */
-  notPresentContexts = 0;
-
-  descriptor(w0: number, _w1: number, w2: number, w3: number, line: number): void {
-    if ((w0 & 0x3f) === DEVICE_CONTEXT) {
-      this.deviceContexts += 1;
-      if (w0 >>> vtd.DESC_DID_SHIFT === 0) this.notPresentContexts += 1;
-    }
-    if (countDescriptor(this.counts, w0)) {
-      this.keys.push(pageKey(w2, w3));
-      this.lines.push(line);
-    }
-  }
-
-  /** Whether the recorded hardware has caching mode: its driver flushes not-present context entries at attachment. */
-  get showsCachingMode(): boolean {
-    return this.notPresentContexts > 0;
-  }
-
-  /** Whether unmaps were flushed by domain: more such invalidations than attachments need, and not just a few too wide ranges. */
-  get showsLazyUnmaps(): boolean {
-    return (this.counts.domain - this.deviceContexts) * 100 > this.counts.page;
-  }
-
-  mark(name: string): void {
-    this.marks.push({ name, commands: { ...this.counts }, nrPages: this.keys.length });
-  }
-}
-
-/** A page-selective invalidation as people read it. */
-export interface PageCommand {
-  readonly iova: string;
-  readonly am: number;
-  readonly ih: boolean;
-}
+import type { CommandCounts, CommandSet, PageCommand, PageLog } from './commands.ts';
+import type { Observed } from './observed.ts';
 
 export interface Comparison {
   /** The mark up to which both sides are compared; null when they share none and all is compared. */
@@ -68,6 +20,11 @@ export interface Comparison {
   /** Length of the longest common subsequence of the page-selective commands. */
   readonly matching: number;
   readonly identical: boolean;
+  /**
+   * Of the first `matching` page-selective commands when the streams are identical: how many have the observed domain id too.
+   * Not part of `identical`: without dma:* events the trace does not tell the domain of a call. -1 when not identical.
+   */
+  readonly sameDomain: number;
   /** Predicted commands moved among calls that ran at the same time. */
   readonly concurrent: number;
   readonly firstDifference: {
@@ -95,11 +52,8 @@ export interface PredictedSide {
   readonly marks: readonly { readonly name: string; readonly commands: CommandCounts; readonly nrPages: number }[];
 }
 
-function describe(key: number | undefined): PageCommand | null {
-  if (key === undefined) return null;
-  const low = key % PAGE_KEY_SHIFT;
-  const page = (key - low) / PAGE_KEY_SHIFT;
-  return { iova: `0x${(page * 4096).toString(16)}`, am: low >> 1, ih: (low & 1) === 1 };
+function describe(commands: CommandSet, key: number | undefined): PageCommand | null {
+  return key === undefined ? null : commands.describe(key);
 }
 
 function withoutTotal({ total: _total, ...rest }: CommandCounts): Omit<CommandCounts, 'total'> {
@@ -129,10 +83,15 @@ export function compareRun(predicted: PredictedSide, observed: Observed): Compar
   const observedCounts = common?.observed.commands ?? observed.counts;
   const nrPredicted = common?.predicted.nrPages ?? predicted.pages.length;
   const wanted = observed.keys.view(common?.observed.nrPages);
-  const { keys, concurrent } = linearize(predicted.pages, nrPredicted, wanted);
+  const { keys, order, concurrent } = linearize(predicted.pages, nrPredicted, wanted);
   let index = 0;
   while (index < keys.length && index < wanted.length && keys[index] === wanted[index]) index++;
   const identical = index === keys.length && index === wanted.length;
+  let sameDomain = -1;
+  if (identical) {
+    sameDomain = 0;
+    for (let i = 0; i < index; i++) if (predicted.pages.domain.at(order[i]) === observed.domains.at(i)) sameDomain++;
+  }
   const commands = (counts: CommandCounts): number => counts.total - counts.wait;
   return {
     upTo: common?.name ?? null,
@@ -141,13 +100,14 @@ export function compareRun(predicted: PredictedSide, observed: Observed): Compar
     afterTrace: commands(observed.counts) - commands(observedCounts),
     matching: identical ? index : lcsLength(keys, wanted),
     identical,
+    sameDomain,
     concurrent,
     firstDifference: identical
       ? null
       : {
           index,
-          observed: describe(wanted[index]),
-          predicted: describe(keys[index]),
+          observed: describe(observed.commands, wanted[index]),
+          predicted: describe(observed.commands, keys[index]),
           logLine: index < wanted.length ? observed.lines.at(index) : null,
         },
   };
@@ -164,8 +124,9 @@ export function linearize(
   pages: PageLog,
   count: number,
   wanted: Float64Array,
-): { readonly keys: Float64Array; readonly concurrent: number } {
+): { readonly keys: Float64Array; readonly order: Int32Array; readonly concurrent: number } {
   const keys = new Float64Array(count);
+  const order = new Int32Array(count);
   let concurrent = 0;
   /** Indexes of commands that begun but were not placed yet, in order. */
   const waiting: number[] = [];
@@ -198,21 +159,33 @@ export function linearize(
     const [index] = waiting.splice(choice, 1);
     if (index === undefined) break;
     if (choice > 0) concurrent += 1;
+    order[placed] = index;
     keys[placed++] = pages.key.at(index);
   }
-  return { keys, concurrent };
+  return { keys, order, concurrent };
 }
 
-/** Position among the waiting of the command with a key; of several that are alike the one due first, since the others can wait. */
+/**
+ * Position among the waiting of the command with a key; of several that are alike the one due first, since the others can
+ * wait. The commands of one call keep their order: only the first that waits of each event can be next.
+ */
 function earliestDue(pages: PageLog, waiting: readonly number[], key: number | undefined): number {
   let found = -1;
   let due = Infinity;
   for (const [position, index] of waiting.entries()) {
     if (pages.key.at(index) !== key || pages.latest.at(index) >= due) continue;
+    if (hasEarlier(pages, waiting, position)) continue;
     due = pages.latest.at(index);
     found = position;
   }
   return found;
+}
+
+/** Whether a command of the same event waits in front of one. */
+function hasEarlier(pages: PageLog, waiting: readonly number[], position: number): boolean {
+  const event = pages.event.at(waiting[position] ?? -1);
+  for (let i = 0; i < position; i++) if (pages.event.at(waiting[i] ?? -1) === event) return true;
+  return false;
 }
 
 /** How far behind `from` a key is found, up to MAX_WAITING; Infinity beyond. */

@@ -15,10 +15,12 @@ import { Histogram } from './histogram.ts';
 import { PageSet } from './page-set.ts';
 import type { Plan } from './plan.ts';
 import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CallKind, MAX_TRACKED } from './plan.ts';
-import type { CommandCounts, PageLog } from './recorder.ts';
-import { CommandRecorder, noCommands } from './recorder.ts';
+import type { CommandCounts, PageLog } from './commands.ts';
+import { noCommands } from './commands.ts';
+import { CommandRecorder } from './recorder.ts';
 import type { RecordReader } from './record-log.ts';
 import { Renames } from './renames.ts';
+import { VTD_COMMANDS } from './vtd-commands.ts';
 
 export interface RunOptions {
   readonly preset: string;
@@ -119,7 +121,7 @@ export class Player {
     this.#plan = plan;
     this.#options = options;
     this.#lazy = options.unmapFlush === 'lazy';
-    this.#recorder = new CommandRecorder(options.keepPages ?? false);
+    this.#recorder = new CommandRecorder(VTD_COMMANDS, options.keepPages ?? false);
     this.machine = new IntelMachine({
       preset: options.preset,
       mapFlush: options.mapFlush,

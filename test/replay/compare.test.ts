@@ -1,14 +1,17 @@
 /** The comparison: longest common subsequence against a naive table, and which orders of concurrent commands are allowed. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Observed, compareRun, lcsLength, linearize } from '../../src/replay/compare.ts';
-import { PageLog, noCommands, pageKey } from '../../src/replay/recorder.ts';
+import { PageLog, noCommands } from '../../src/replay/commands.ts';
+import { compareRun, lcsLength, linearize } from '../../src/replay/compare.ts';
+import { VtdObserved } from '../../src/replay/observed.ts';
+import { VTD_COMMANDS } from '../../src/replay/vtd-commands.ts';
 
 /** Commands as [key, event, latest]. */
 function pages(commands: readonly (readonly [key: number, event: number, latest: number])[]): PageLog {
   const log = new PageLog();
   for (const [key, event, latest] of commands) {
     log.key.push(key);
+    log.domain.push(0);
     log.event.push(event);
     log.latest.push(latest);
   }
@@ -122,13 +125,13 @@ describe('linearize', () => {
 describe('compareRun', () => {
   const psi = (page: number): [number, number, number, number] => [0x300f2, 0, (page << 12) | 0, 0];
 
-  function observed(commands: readonly (number | string)[]): Observed {
-    const log = new Observed();
+  function observed(commands: readonly (number | string)[]): VtdObserved {
+    const log = new VtdObserved();
     let line = 0;
     for (const command of commands) {
       line += 1;
       if (typeof command === 'string') log.mark(command);
-      else log.descriptor(...psi(command), line);
+      else log.command(...psi(command), line);
     }
     return log;
   }
@@ -139,7 +142,7 @@ describe('compareRun', () => {
   ): Parameters<typeof compareRun>[0] {
     const counts = { ...noCommands(), page: keys.length, total: keys.length };
     return {
-      pages: sequential(keys.map((page) => pageKey((page << 12) | 0, 0))),
+      pages: sequential(keys.map((page) => VTD_COMMANDS.pageKey((page << 12) | 0, 0))),
       counts,
       marks: marks.map(([name, nrPages]) => ({
         name,

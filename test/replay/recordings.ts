@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import type { MapFlush, UnmapFlush } from '../../src/drivers/index.ts';
 import type { Comparison, RunResult } from '../../src/replay/index.ts';
-import { Grouper, Observed, Player, compareRun, planCalls } from '../../src/replay/index.ts';
-import type { Plan } from '../../src/replay/index.ts';
+import { Grouper, Player, VtdObserved, compareRun, planCalls } from '../../src/replay/index.ts';
+import type { Observed, Plan } from '../../src/replay/index.ts';
 import { FtraceTextReader, Names, QemuLogReader } from '../../src/trace/index.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -54,9 +54,9 @@ export function planOf(text: string): Plan {
 }
 
 export function observedOf({ folder }: Recording): Observed {
-  const observed = new Observed();
+  const observed = new VtdObserved();
   const reader = new QemuLogReader({
-    descriptor: (w0, w1, w2, w3, line) => observed.descriptor(w0, w1, w2, w3, line),
+    descriptor: (w0, w1, w2, w3, line) => observed.command(w0, w1, w2, w3, line),
     mark: (name) => observed.mark(name),
     tail: () => {},
     skipped: () => {},

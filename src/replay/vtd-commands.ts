@@ -1,0 +1,60 @@
+/** VT-d invalidation descriptors (specification rev. 4.1, 6.5.2) as a replay counts and compares them. */
+import { fromWords } from '../base/index.ts';
+import { vtd } from '../spec/index.ts';
+import type { CommandCounts, CommandSet, PageCommand } from './commands.ts';
+
+/** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used for each command. */
+const {
+  DESC_CONTEXT,
+  DESC_DID_SHIFT,
+  DESC_GRANULARITY_SHIFT,
+  DESC_IOTLB,
+  DESC_WAIT,
+  GRANULARITY_DOMAIN,
+  GRANULARITY_PAGE,
+  IOTLB_DESC_AM_MASK_W2,
+  IOTLB_DESC_IH_W2,
+  SS_ADDR_MASK_HI,
+} = vtd;
+
+/** A key is page number * 128 + AM * 2 + IH. */
+const KEYS_PER_PAGE = 128;
+
+export const VTD_COMMANDS: CommandSet = {
+  model: 'vtd',
+  keysPerPage: KEYS_PER_PAGE,
+
+  count(counts: CommandCounts, w0: number): boolean {
+    counts.total += 1;
+    const type = w0 & 0xf;
+    const granularity = (w0 >>> DESC_GRANULARITY_SHIFT) & 3;
+    if (type === DESC_IOTLB) {
+      if (granularity === GRANULARITY_PAGE) {
+        counts.page += 1;
+        return true;
+      }
+      if (granularity === GRANULARITY_DOMAIN) counts.domain += 1;
+      else counts.global += 1;
+    } else if (type === DESC_CONTEXT) {
+      counts.context += 1;
+    } else if (type === DESC_WAIT) {
+      counts.wait += 1;
+    }
+    return false;
+  },
+
+  pageKey(w2: number, w3: number): number {
+    const page = fromWords(w2, w3 & SS_ADDR_MASK_HI) / 4096;
+    return Math.floor(page) * KEYS_PER_PAGE + (w2 & IOTLB_DESC_AM_MASK_W2) * 2 + ((w2 & IOTLB_DESC_IH_W2) >>> 6);
+  },
+
+  pageDomain(w0: number): number {
+    return w0 >>> DESC_DID_SHIFT;
+  },
+
+  describe(key: number): PageCommand {
+    const low = key % KEYS_PER_PAGE;
+    const page = (key - low) / KEYS_PER_PAGE;
+    return { iova: `0x${(page * 4096).toString(16)}`, am: low >> 1, ih: (low & 1) === 1 };
+  },
+};

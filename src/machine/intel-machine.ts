@@ -13,6 +13,7 @@ import type { Platform } from '../mem/index.ts';
 import { Bus, PageAllocator, PhysMem } from '../mem/index.ts';
 import { vtd } from '../spec/index.ts';
 import { LocalPlatform } from './local-platform.ts';
+import type { Machine } from './machine.ts';
 
 /** Where the unit's registers are, as on PCs. */
 const UNIT_BASE = 0xfed90000;
@@ -33,7 +34,7 @@ export interface IntelMachineOptions {
   readonly listener?: VtdListener;
 }
 
-export class IntelMachine {
+export class IntelMachine implements Machine {
   readonly clock: ManualClock = new ManualClock();
   readonly mem: PhysMem;
   readonly pages: PageAllocator;
@@ -65,4 +66,7 @@ export class IntelMachine {
       pagesPerCallback: preset.mapPages ? 'run' : 'one',
     });
   }
+
+  /** Nothing: the Intel driver is done when translation is on. */
+  probed(): void {}
 }

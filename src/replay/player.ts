@@ -10,6 +10,7 @@ import { DmaCookie } from '../dma/index.ts';
 import type { VtdConfig } from '../hw/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
 import type { Device, IommuDomain } from '../iommu/index.ts';
+import type { Machine } from '../machine/index.ts';
 import { IntelMachine } from '../machine/index.ts';
 import { Histogram } from './histogram.ts';
 import { PageSet } from './page-set.ts';
@@ -70,7 +71,7 @@ const MAX_FORGET: number = 1 << 20;
 /** Most pages of one call that the device accesses. */
 const MAX_TOUCHED = 65536;
 /** Local copies: V8 reloads imported bindings at every use, and these are used for each call. */
-const { map: MAP, unmap: UNMAP, direct: DIRECT } = CallKind;
+const { map: MAP, unmap: UNMAP, direct: DIRECT, attach: ATTACH } = CallKind;
 const RECORD: number = CALL_DOUBLES;
 const CPU: number = CALL_CPU;
 const DOMAIN: number = CALL_DOMAIN;
@@ -95,7 +96,7 @@ class DomainState {
 }
 
 export class Player {
-  readonly machine: IntelMachine;
+  readonly machine: Machine;
   readonly #options: RunOptions;
   readonly #plan: Plan;
   readonly #reader: RecordReader;
@@ -105,6 +106,9 @@ export class Player {
   readonly #marks: MarkCounts[] = [];
   readonly #lazy: boolean;
   #chunks: Float64Array = new Float64Array(1024);
+  /** Devices are being attached: the kernel boots. */
+  #probing = false;
+  #hasProbed = false;
   #nextDeadlineNs = Infinity;
   #nrDone = 0;
   #mapCalls = 0;
@@ -156,6 +160,10 @@ export class Player {
       recorder.window = data[at + 4];
       this.#advance(timeNs);
       this.#nrDone += 1;
+      if (this.#probing && kind !== ATTACH && kind !== DIRECT) {
+        this.#probing = false;
+        this.#probed();
+      }
       if (kind === MAP || kind === DIRECT) {
         this.#readChunks(nrChunks);
         this.#map(this.#domain(domain, kind === MAP), start, nrBytes, nrChunks);
@@ -168,6 +176,13 @@ export class Player {
     return reader.atEnd ? this.#finish() : true;
   }
 
+  /** The first call behind the first attachments: the kernel's driver has finished its start. */
+  #probed(): void {
+    if (this.#hasProbed) return;
+    this.#hasProbed = true;
+    this.machine.probed();
+  }
+
   /** The trace is at its end: timers that are armed still fire, or the last windows would never close. @returns false */
   #finish(): boolean {
     if (this.#nextDeadlineNs < Infinity) this.#advance(this.#nextDeadlineNs);
@@ -175,7 +190,10 @@ export class Player {
   }
 
   #rare(kind: number, domain: number, start: number, nrBytes: number): void {
-    if (kind === CallKind.attach) this.#attach(this.#domain(domain, false), start);
+    if (kind === CallKind.attach) {
+      this.#probing = true;
+      this.#attach(this.#domain(domain, false), start);
+    }
     else if (kind === CallKind.detach) this.#detach(this.#domain(domain, false), start);
     else if (kind === CallKind.mark) {
       this.#marks.push({

@@ -383,11 +383,14 @@ export class Grouper implements TraceSink {
     }
     this.decisions[event] = found;
     this.domains[event] = live.domain[found];
-    this.#release(found, foundLast);
+    this.#release(found, foundLast, event);
   }
 
-  #release(first: number, last: number): void {
+  /** Ends a call. @param event the unmap's: it was called after the map had returned, so the map's flush was done by then */
+  #release(first: number, last: number, event: number): void {
     const live = this.#live;
+    const made = live.event[last];
+    if (event < this.latest[made]) this.latest[made] = event;
     for (let id = last; ;) {
       const before = live.previous[id];
       live.release(id);
@@ -413,7 +416,7 @@ export class Grouper implements TraceSink {
         this.counts.inferred += 1;
       }
       this.#assign(first, last, domain, slot);
-      this.#release(first, last);
+      this.#release(first, last, event);
     }
     this.decisions[event] = slot;
     this.domains[event] = domain;

@@ -193,8 +193,7 @@ export class Player {
     if (kind === CallKind.attach) {
       this.#probing = true;
       this.#attach(this.#domain(domain, false), start);
-    }
-    else if (kind === CallKind.detach) this.#detach(this.#domain(domain, false), start);
+    } else if (kind === CallKind.detach) this.#detach(this.#domain(domain, false), start);
     else if (kind === CallKind.mark) {
       this.#marks.push({
         name: this.#plan.marks[start] ?? '',

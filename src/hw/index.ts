@@ -1,3 +1,11 @@
+export type { AmdviConfig, FullAmdviConfig } from './amdvi/config.ts';
+export { AMDVI_DEFAULT, AMDVI_QEMU } from './amdvi/config.ts';
+export type { DeviceEntry } from './amdvi/device-table.ts';
+export type { AmdviFaultRecord } from './amdvi/event-log.ts';
+export type { AmdviIotlbEntry } from './amdvi/iotlb.ts';
+export type { PdeEntry } from './amdvi/pde-cache.ts';
+export type { AmdviInterruptKind, AmdviListener } from './amdvi/status.ts';
+export { AmdviUnit } from './amdvi/unit.ts';
 export type { CacheGeometry, Replacement } from './tlb/geometry.ts';
 export { checkGeometry } from './tlb/geometry.ts';
 export type { EntryTest } from './tlb/set-cache.ts';
@@ -21,4 +29,5 @@ export type { InterruptKind, VtdListener } from './vtd/events.ts';
 export type { FaultRecord } from './vtd/fault.ts';
 export type { IotlbEntry } from './vtd/iotlb.ts';
 export type { StructureEntry } from './vtd/page-cache.ts';
-export { ACCESS_READ, ACCESS_TRANSLATED, ACCESS_TRANSLATION_REQUEST, ACCESS_WRITE, VtdUnit } from './vtd/unit.ts';
+export { ACCESS_READ, ACCESS_TRANSLATED, ACCESS_TRANSLATION_REQUEST, ACCESS_WRITE } from './vtd/translation.ts';
+export { VtdUnit } from './vtd/unit.ts';

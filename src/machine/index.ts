@@ -1,3 +1,5 @@
+export type { AmdMachineOptions } from './amd-machine.ts';
+export { AmdMachine } from './amd-machine.ts';
 export type { IntelMachineOptions } from './intel-machine.ts';
 export { IntelMachine } from './intel-machine.ts';
 export type { Stepped } from './local-platform.ts';

@@ -7,6 +7,11 @@ import type { PageAllocator, PhysMem, Platform } from '../mem/index.ts';
 export interface Translator {
   /** Where an access leads: a physical byte address, or a negative number when it is blocked. */
   translate(sid: number, iova: number, access: number): number;
+  /**
+   * A DMA of `nr` pages: what `translate` would return for one access to each, in order.
+   * @param iova of the first access; those that follow have the same offset in their pages
+   */
+  translateRun(sid: number, iova: number, nr: number, access: number, into: Float64Array): void;
 }
 
 export interface Machine {

@@ -38,6 +38,12 @@ export interface PtFormat {
   readonly tableBitsPerLevel: number;
   /** True when `leafSizeLg2` can answer something else than the size of the level's entry, so replicas exist. */
   readonly contiguous: boolean;
+  /**
+   * In a contiguous format, an entry is a leaf of its own, without replicas, iff (lo & plainMaskLo) === plainBitsLo; so that a
+   * run of them needs no question per entry. Not read otherwise.
+   */
+  readonly plainMaskLo: number;
+  readonly plainBitsLo: number;
 
   /** Low and high word of a leaf of 2^sizeLg2 bytes. `paddr` is a multiple of that size, below 2^52. */
   leafLo(paddr: number, sizeLg2: number, prot: number): number;
@@ -60,7 +66,7 @@ export function isTable(format: PtFormat, lo: number, level: number): boolean {
   return level > 1 && (lo & format.tableMaskLo) === format.tableBitsLo + (level - 1) * format.tableBitsPerLevel;
 }
 
-/** Frame of the table that a table entry points to: bits 51:12 in every format so far. */
+/** Frame of the table that a table entry points to: bits 51:12 in every format so far, as those of a 4 KiB leaf. */
 export function tablePfn(lo: number, hi: number): number {
   return (hi & 0xfffff) * 1048576 + (lo >>> 12);
 }

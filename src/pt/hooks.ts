@@ -16,6 +16,17 @@ export interface PageTableHooks {
   readonly onTableReplaced?: (iova: number, nrBytes: number, freelist: number[]) => void;
 }
 
+/** How kernels differ in what an unmap does to a table. */
+export interface PageTableOptions extends PageTableHooks {
+  /** True: no unmap unlinks a table, however empty (AMD's io_pgtable.c up to 6.18). Default false. */
+  readonly keepTables?: boolean;
+  /**
+   * What an unmap that begins in the middle of a leaf does. `stop` (default): nothing, as generic_pt and Intel's driver.
+   * `whole-leaf`: the leaf goes, its part before the request included (AMD's io_pgtable.c up to 6.18).
+   */
+  readonly partialUnmap?: 'stop' | 'whole-leaf';
+}
+
 /** Out-parameter of the map methods: bytes mapped from iova on, also when they failed part way. */
 export interface MappedBytes {
   bytes: number;

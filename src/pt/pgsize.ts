@@ -23,17 +23,19 @@ const TWO_31 = 2 ** 31;
  * @returns the size in bytes
  */
 export function iommuPgsize(bitmap: number, iova: number, paddr: number, nrBytes: number, out: PgCount): number {
-  if (bitmap >= TWO_31) return pgsizeWide(bitmap, iova, paddr, nrBytes, out);
-  // All sizes fit an int32 (VT-d), so every mask below concerns the low words only; the wide form costs 4 times as much.
+  if (bitmap >= TWO_31 && nrBytes >= TWO_31) return pgsizeWide(bitmap, iova, paddr, nrBytes, out);
+  // Sizes above the range can neither begin it nor take over within it. The others fit an int32, so every mask below concerns
+  // the low words only; the wide form costs 4 times as much.
+  const sizes = bitmap & 0x7fffffff;
   const merged = iova | paddr;
   let top = merged === 0 ? 30 : ctz32(merged);
   if (nrBytes < TWO_31) {
     const longest = 31 - Math.clz32(nrBytes);
     if (longest < top) top = longest;
   }
-  const pgsize = 1 << (31 - Math.clz32(bitmap & (top >= 30 ? 0x7fffffff : (2 << top) - 1)));
+  const pgsize = 1 << (31 - Math.clz32(sizes & (top >= 30 ? 0x7fffffff : (2 << top) - 1)));
 
-  const larger = bitmap & -(pgsize << 1);
+  const larger = sizes & -(pgsize << 1);
   let run = nrBytes;
   if (larger !== 0) {
     const next = larger & -larger;
@@ -46,7 +48,7 @@ export function iommuPgsize(bitmap: number, iova: number, paddr: number, nrBytes
   return pgsize;
 }
 
-/** The same for bitmaps with sizes of 2 GiB and more (AMD). */
+/** The same for ranges of 2 GiB and more with sizes of 2 GiB and more (AMD). */
 function pgsizeWide(bitmap: number, iova: number, paddr: number, nrBytes: number, out: PgCount): number {
   const merged = or53(iova, paddr);
   let top = highestBit(nrBytes);

@@ -4,7 +4,7 @@
  * Behaviour follows Linux 6.19 drivers/iommu/generic_pt/iommu_pt.h, with one deliberate choice of drivers/iommu/intel/iommu.c:
  * a table page is unlinked only by an unmap whose range covers the table's whole span. (The invalidation hint IH depends on
  * it: no table in the freelist means the walk caches may stay.) So empty tables may stay behind; a superpage mapped over
- * them later replaces them, see `onTableReplaced`.
+ * them later replaces them, see `onTableReplaced`. What other kernels do otherwise is in `PageTableOptions`.
  *
  * Ranges in this file are [iova, iova + nrBytes), ends exclusive. A `base` is the word index of a table's first entry in
  * `mem.words`; it stays valid for the life of the memory, while `words` itself is replaced when memory grows, so no method
@@ -30,13 +30,13 @@ import {
   tablePfn,
 } from './format.ts';
 import type { PtFormat } from './format.ts';
-import type { MappedBytes, PageTableHooks } from './hooks.ts';
+import type { MappedBytes, PageTableOptions } from './hooks.ts';
 import { iommuPgsize } from './pgsize.ts';
 import type { PgCount } from './pgsize.ts';
-import { clearLargeLeaves, clearLeaves, fillLeaves, firstAbsent } from './runs.ts';
+import { FILL_FROM, clearLargeLeaves, clearLeaves, clearPlainLeaves, fillLeaves, firstAbsent } from './runs.ts';
+import { splitLeaf } from './split.ts';
+import { collectEmpty, collectSubtree, freeSubtree } from './subtree.ts';
 
-/** Runs above this many entries are cleared by `fill`, whose call costs what this many stores cost. */
-const FILL_FROM = 24;
 /** Bytes under one level-1 table. */
 const LEAF_SPAN = 2097152;
 
@@ -44,8 +44,13 @@ export class PageTable {
   readonly mem: PhysMem;
   readonly pages: PageAllocator;
   readonly format: PtFormat;
-  readonly #hooks: PageTableHooks;
+  readonly #hooks: PageTableOptions;
   readonly #onWritten: ((paddr: number, nrBytes: number) => void) | null;
+  // Of the format: a field of this class is a load, of a format that has siblings a dispatch.
+  readonly #mask: number;
+  readonly #contiguous: boolean;
+  readonly #plainMask: number;
+  readonly #plainBits: number;
   // Initialised here with numbers of their later kind: a field that starts undefined stays a tagged value and is checked at every use.
   #rootPfn = 0;
   #rootBase = 0;
@@ -55,17 +60,15 @@ export class PageTable {
   /** The level-1 table of the last access: first address of its 2 MiB span (Infinity for none) and its base. */
   #leafStart = Infinity;
   #leafBase = 0;
-  /** Why the last run of leaves stopped early. */
-  #errno = 0;
-  /** Level of the entry that `#find` returned. */
-  #foundLevel = 0;
-  /** Where the running unmap has got to. */
-  #at = Infinity;
+  #errno = 0; // why the last run of leaves stopped early
+  #foundLevel = 0; // of the entry that `#find` returned
+  #at = Infinity; // where the running unmap has got to
+  #removedFrom = Infinity;
   readonly #pgCount: PgCount = { count: 0 };
   readonly #part: MappedBytes = { bytes: 0 };
 
   /** An empty table of `levels` levels. When no page was left, `rootPfn` is -1 and the table is unusable: return ENOMEM. */
-  constructor(mem: PhysMem, pages: PageAllocator, format: PtFormat, levels: number, hooks: PageTableHooks = {}) {
+  constructor(mem: PhysMem, pages: PageAllocator, format: PtFormat, levels: number, hooks: PageTableOptions = {}) {
     if (levels < 2 || levels > format.maxLevels) {
       throw new RangeError(`${format.name} has 2 to ${format.maxLevels} levels, got ${levels}`);
     }
@@ -76,6 +79,10 @@ export class PageTable {
     this.#addressEnd = addressEndOf(levels);
     this.#hooks = hooks;
     this.#onWritten = hooks.onWritten ?? null;
+    this.#mask = format.presentMaskLo;
+    this.#contiguous = format.contiguous;
+    this.#plainMask = format.plainMaskLo;
+    this.#plainBits = format.plainBitsLo;
     this.#rootPfn = pages.alloc();
     this.#rootBase = this.#rootPfn < 0 ? -1 : this.#baseOf(this.#rootPfn);
     if (this.#rootPfn >= 0) {
@@ -129,7 +136,7 @@ export class PageTable {
       // The commonest call by far: one page into the remembered table.
       const index = this.#leafBase + ((iova / 4096) & 511) * 2;
       const { words } = this.mem;
-      if ((words[index] & this.format.presentMaskLo) !== 0) return EADDRINUSE;
+      if ((words[index] & this.#mask) !== 0) return EADDRINUSE;
       words[index] = this.format.leafLo(paddr, 12, prot);
       words[index + 1] = this.format.leafHi(paddr, 12, prot);
       this.mem.stored(index, 2);
@@ -150,7 +157,7 @@ export class PageTable {
       if (pow2(sizeLg2) !== pgsize || and53(this.format.pgsizeBitmap, pgsize) === 0) return EINVAL;
       if (!isAligned(iova, pgsize) || !isAligned(paddr, pgsize)) return EINVAL;
     }
-    if (!this.#inReach(iova, pgsize * pgcount)) return EINVAL;
+    if (!this.#inReach(iova, pgsize * pgcount) || levelOfSize(sizeLg2) > this.#levels) return EINVAL;
     return this.#mapRun(iova, paddr, sizeLg2, pgcount, prot, mapped);
   }
 
@@ -324,12 +331,7 @@ export class PageTable {
     const { mem, format } = this;
     const end = first + nr * 2;
     const freelist: number[] = [];
-    for (let index = first; index < end; index += 2) {
-      const lo = mem.words[index];
-      if ((lo & format.presentMaskLo) === 0) continue;
-      if (!isTable(format, lo, level)) return EADDRINUSE;
-      if (!this.#collect(tablePfn(lo, mem.words[index + 1]), level - 1, freelist, true)) return EADDRINUSE;
-    }
+    if (!collectEmpty(mem, format, first, end, level, freelist)) return EADDRINUSE;
     mem.words.fill(0, first, end);
     this.#wrote(first, nr * 2);
     this.#leafStart = Infinity;
@@ -340,40 +342,6 @@ export class PageTable {
     return 0;
   }
 
-  /**
-   * Lists a table and all below it, children first, on condition: with `empty`, that no leaf is below; without, that every
-   * entry of every table is present, so that all of its span was mapped. @returns false, with a partly grown list, if not
-   */
-  #collect(pfn: number, level: number, freelist: number[], empty: boolean): boolean {
-    const { mem, format } = this;
-    const { words } = mem;
-    const mask = format.presentMaskLo;
-    const base = this.#baseOf(pfn);
-    const end = base + 1024;
-    if (level === 1) {
-      if (empty) {
-        for (let index = base; index < end; index += 2) if ((words[index] & mask) !== 0) return false;
-      } else if (firstAbsent(words, base, end, mask) !== end) {
-        return false;
-      }
-    } else {
-      for (let index = base; index < end; index += 2) {
-        const lo = words[index];
-        if ((lo & mask) === 0) {
-          if (empty) continue;
-          return false;
-        }
-        if (!isTable(format, lo, level)) {
-          if (empty) return false;
-          continue;
-        }
-        if (!this.#collect(tablePfn(lo, words[index + 1]), level - 1, freelist, empty)) return false;
-      }
-    }
-    freelist.push(pfn);
-    return true;
-  }
-
   /** `unmapBytes` with the arguments of the driver callback. */
   unmapRange(iova: number, pgsize: number, pgcount: number, freelist: number[]): number {
     return this.unmapBytes(iova, pgsize * pgcount, freelist);
@@ -381,34 +349,46 @@ export class PageTable {
 
   /**
    * Clears what is mapped from iova on, until the range ends or something is in the way: an entry that is not present, or a
-   * leaf that begins before iova. A leaf that begins inside and ends behind the range goes as a whole.
+   * leaf that begins before iova (with `partialUnmap: 'whole-leaf'` that goes too). A leaf that begins inside and ends behind
+   * the range goes as a whole.
    *
-   * What was removed is exactly [iova, iova + returned): it can be longer than asked, and the caller must invalidate all of it
-   * (ee6e69d03255: a gather that covered only the request left the rest of a large leaf in the IOTLB).
+   * What was removed is exactly [removedFrom, iova + returned): it can be longer than asked, and the caller must invalidate
+   * all of it (ee6e69d03255: a gather that covered only the request left the rest of a large leaf in the IOTLB).
    *
    * Tables whose whole span lies in the range and was mapped are unlinked without clearing their entries and appended to
    * `freelist`, children before parents. They still are reachable through walk caches: free them after the invalidation.
    */
   unmapBytes(iova: number, nrBytes: number, freelist: number[]): number {
+    this.#removedFrom = iova;
+    this.#at = iova;
     if (iova >= this.#leafStart && iova + nrBytes <= this.#leafStart + LEAF_SPAN) {
       // Within the remembered table, short of its whole span.
-      if (nrBytes < LEAF_SPAN && ((iova | nrBytes) & 4095) === 0 && !this.format.contiguous) {
-        return this.#clearRun(this.#leafBase + ((iova / 4096) & 511) * 2, nrBytes >>> 12) * 4096;
+      if (nrBytes < LEAF_SPAN && ((iova | nrBytes) & 4095) === 0) {
+        const nr = nrBytes >>> 12;
+        const cleared = this.#clearRun(this.#leafBase + ((iova / 4096) & 511) * 2, nr);
+        if (cleared === nr || !this.#contiguous) return cleared * 4096;
+        this.#at += cleared * 4096; // a replicated leaf may come next
       }
     }
     if (!this.#inReach(iova, nrBytes) || ((iova | nrBytes) & 4095) !== 0) return 0;
-    this.#at = iova;
     this.#clear(this.#rootBase, this.#levels, iova + nrBytes, freelist);
     return this.#at - iova;
   }
 
-  /** Clears up to `nr` level-1 leaves, stopping at the first that is not present. @returns how many */
+  /** First address that the last unmap removed: its iova, or less when that lay within a leaf that went as a whole. */
+  get removedFrom(): number {
+    return this.#removedFrom;
+  }
+
+  /** Clears up to `nr` level-1 leaves until one is not present, or is replicated. @returns how many */
   #clearRun(first: number, nr: number): number {
     const { words } = this.mem;
-    const mask = this.format.presentMaskLo;
+    const mask = this.#mask;
     const end = first + nr * 2;
     let index: number;
-    if (nr <= FILL_FROM) {
+    if (this.#contiguous) {
+      index = clearPlainLeaves(words, first, end, this.#plainMask, this.#plainBits);
+    } else if (nr <= FILL_FROM) {
       index = clearLeaves(words, first, end, mask);
     } else {
       index = firstAbsent(words, first, end, mask);
@@ -424,14 +404,16 @@ export class PageTable {
     const mask = format.presentMaskLo;
     const entryBytes = pow2(entryLg2(level));
     let entry = entryIndex(this.#at, level);
-    if (level === 1 && !format.contiguous) {
-      const left = (end - this.#at) / 4096;
-      const nr = left < 512 - entry ? left : 512 - entry;
+    if (level === 1) {
       this.#leafStart = roundDown(this.#at, LEAF_SPAN);
       this.#leafBase = base;
-      const cleared = this.#clearRun(base + entry * 2, nr);
-      this.#at += cleared * 4096;
-      return cleared === nr;
+      if (!this.#contiguous) {
+        const left = (end - this.#at) / 4096;
+        const nr = left < 512 - entry ? left : 512 - entry;
+        const cleared = this.#clearRun(base + entry * 2, nr);
+        this.#at += cleared * 4096;
+        return cleared === nr;
+      }
     }
     // Only the first entry can be hit in its middle.
     let atStart = isAligned(this.#at, entryBytes);
@@ -447,22 +429,31 @@ export class PageTable {
       }
       const hi = mem.words[index + 1];
       if (!isTable(format, lo, level)) {
-        if (atStart && !format.contiguous) {
+        if (atStart) {
           const left = Math.ceil((end - this.#at) / entryBytes);
-          const nr = left < 512 - entry ? left : 512 - entry;
+          const last = index + (left < 512 - entry ? left : 512 - entry) * 2;
           const bits = format.tableBitsLo + (level - 1) * format.tableBitsPerLevel;
-          const stop = clearLargeLeaves(mem.words, index, index + nr * 2, mask, format.tableMaskLo, bits);
-          const cleared = (stop - index) / 2;
-          entry += cleared;
-          index = stop;
-          this.#at += cleared * entryBytes;
-          continue;
+          const stop = this.#contiguous
+            ? clearPlainLeaves(mem.words, index, last, this.#plainMask, this.#plainBits)
+            : clearLargeLeaves(mem.words, index, last, mask, format.tableMaskLo, bits);
+          if (stop !== index) {
+            const cleared = (stop - index) / 2;
+            entry += cleared;
+            index = stop;
+            this.#at += cleared * entryBytes;
+            continue;
+          }
         }
         const sizeLg2 = format.leafSizeLg2(lo, hi, level);
         const replicas = 1 << ((sizeLg2 - 12) % TABLE_LG2);
-        if (!atStart || (entry & (replicas - 1)) !== 0) {
-          ok = false;
-          break;
+        const behind = entry & (replicas - 1);
+        if (!atStart || behind !== 0) {
+          ok = this.#hooks.partialUnmap === 'whole-leaf';
+          if (!ok) break;
+          this.#at = this.#removedFrom = roundDown(this.#at, pow2(sizeLg2));
+          atStart = true;
+          entry -= behind;
+          dirtyFrom = index -= behind * 2;
         }
         // All replicas: one left behind would go on mapping its part (Linux mail of September 2019, "Unmap all L7 PTEs").
         for (let word = index; word < index + replicas * 2; word++) mem.words[word] = 0;
@@ -473,10 +464,10 @@ export class PageTable {
       }
       const childPfn = tablePfn(lo, hi);
       const listed = freelist.length;
-      const covered = atStart && this.#at + entryBytes <= end;
+      const covered = atStart && this.#hooks.keepTables !== true && this.#at + entryBytes <= end;
       atStart = true;
       entry += 1;
-      if (covered && this.#collect(childPfn, level - 1, freelist, false)) {
+      if (covered && collectSubtree(mem, format, childPfn, level - 1, freelist)) {
         // Unlinking is one store; the entries below go with their page. Whoever cached a pointer into it still sees them.
         mem.words[index] = 0;
         mem.words[index + 1] = 0;
@@ -527,7 +518,7 @@ export class PageTable {
     }
     const index = base + (low & 511) * 2;
     this.#foundLevel = 1;
-    return (words[index] & format.presentMaskLo) === 0 ? -1 : index;
+    return (words[index] & this.#mask) === 0 ? -1 : index;
   }
 
   /** Where an IOVA leads, as a physical byte address, or -1. Reads what software wrote, not what hardware may have cached. */
@@ -538,6 +529,9 @@ export class PageTable {
     const level = this.#foundLevel;
     const lo = words[index];
     const hi = words[index + 1];
+    if (level === 1 && (!this.#contiguous || (lo & this.#plainMask) === this.#plainBits)) {
+      return (hi & 0xfffff) * 4294967296 + (((lo & -4096) | (iova & 4095)) >>> 0);
+    }
     const sizeLg2 = this.format.leafSizeLg2(lo, hi, level);
     // Up to 1 GiB the offset is an int32; the remainder of doubles is a library call.
     const offset = sizeLg2 < 31 ? iova & ((1 << sizeLg2) - 1) : iova % 2 ** sizeLg2;
@@ -550,6 +544,22 @@ export class PageTable {
     if (index < 0) return 0;
     const { words } = this.mem;
     return pow2(this.format.leafSizeLg2(words[index], words[index + 1], this.#foundLevel));
+  }
+
+  /**
+   * Cuts the leaf that iova lies in so that a leaf begins there; nothing to do where one does, or where nothing is mapped.
+   * What is cached of it stays right until part of it changes: then all of the former leaf must be invalidated.
+   * @returns 0, ENOMEM, or EINVAL for an unaligned address or a leaf of sizes that cannot be cut (split.ts)
+   */
+  splitAt(iova: number): number {
+    if (!isAligned(iova, 4096)) return EINVAL;
+    const index = this.#find(iova);
+    if (index < 0) return 0;
+    const { mem, pages, format } = this;
+    const wrote = (at: number, nrWords: number): void => this.#wrote(at, nrWords);
+    const made = splitLeaf({ mem, pages, format, wrote }, index, this.#foundLevel, iova);
+    if (made > 0) this.#nrTables += made;
+    return made < 0 ? made : 0;
   }
 
   /**
@@ -579,22 +589,9 @@ export class PageTable {
   /** Frees every table. No device may use it, and whatever was cached of it must have been invalidated. */
   destroy(): void {
     if (this.#rootPfn < 0) return;
-    this.#freeBelow(this.#rootPfn, this.#levels);
+    freeSubtree(this.mem, this.pages, this.format, this.#rootPfn, this.#levels);
     this.#rootPfn = -1;
     this.#leafStart = Infinity;
     this.#nrTables = 0;
-  }
-
-  #freeBelow(pfn: number, level: number): void {
-    const { mem, format } = this;
-    if (level > 1) {
-      const base = this.#baseOf(pfn);
-      for (let index = base; index < base + 1024; index += 2) {
-        const lo = mem.words[index];
-        if ((lo & format.presentMaskLo) === 0 || !isTable(format, lo, level)) continue;
-        this.#freeBelow(tablePfn(lo, mem.words[index + 1]), level - 1);
-      }
-    }
-    this.pages.free(pfn);
   }
 }

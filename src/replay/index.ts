@@ -6,6 +6,8 @@ export { agrees, compareRun, lcsLength, linearize } from './compare.ts';
 export type { GroupingCounts } from './group.ts';
 export { Grouper } from './group.ts';
 export { Histogram } from './histogram.ts';
+export type { HardwareModel } from './machines.ts';
+export { HARDWARE_MODELS, commandSet } from './machines.ts';
 export { AmdObserved, Observed, VtdObserved } from './observed.ts';
 export type { Plan } from './plan.ts';
 export { CallKind, planCalls } from './plan.ts';

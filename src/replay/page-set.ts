@@ -2,8 +2,9 @@
  * A set of page numbers as sparse bitmaps: which pages of a domain are mapped. Ranges cost a few word operations. Regions that
  * are wholly in the set share one bitmap, so that a guest's memory mapped in one piece costs no memory here.
  */
-import { PAGE_SIZE } from '../base/index.ts';
 
+// Constants of this module: V8 turns a division by one into a multiplication, one by an imported binding it divides.
+const PAGE = 4096;
 /** Pages per region: 32768, 128 MiB of addresses, 4 KiB of bitmap. */
 const REGION_SHIFT = 15;
 const REGION_PAGES = 1 << REGION_SHIFT;
@@ -61,27 +62,40 @@ export class PageSet {
   }
 
   #each(start: number, end: number, operation: number): boolean {
-    let page = Math.floor(start / PAGE_SIZE);
-    const endPage = Math.ceil(end / PAGE_SIZE);
-    while (page < endPage) {
-      const number = Math.floor(page / REGION_PAGES);
-      const within = page % REGION_PAGES;
-      if (within === 0 && endPage - page >= REGION_PAGES) {
+    const page = Math.floor(start / PAGE);
+    // Counts of pages may pass 2^31, numbers of regions and places in them do not.
+    let left = Math.ceil(end / PAGE) - page;
+    let number = (page / REGION_PAGES) | 0;
+    let within = page & (REGION_PAGES - 1);
+    while (left > 0) {
+      let nr = REGION_PAGES - within;
+      if (left < nr) nr = left | 0;
+      if (nr === REGION_PAGES) {
         if (this.#whole(number, operation)) return true;
-        page += REGION_PAGES;
-        continue;
+      } else if (eachWord(this.#region(number, operation <= REMOVE), within, within + nr, operation)) {
+        return true;
       }
-      const region = this.#region(number, operation <= REMOVE);
-      const nrBits = Math.min(endPage - page, 32 - (within & 31));
-      const mask = (nrBits === 32 ? -1 : (1 << nrBits) - 1) << (within & 31);
-      const word = within >>> 5;
-      if (operation === ADD) region[word] |= mask;
-      else if (operation === REMOVE) region[word] &= ~mask;
-      else if (operation === TEST ? (region[word] & mask) !== 0 : (region[word] & mask) !== mask) return true;
-      page += nrBits;
+      left -= nr;
+      number += 1;
+      within = 0;
     }
     return false;
   }
+}
+
+/** One operation on bits [first, end) of a region. @returns whether it may stop: the answer is known */
+function eachWord(region: Int32Array, first: number, end: number, operation: number): boolean {
+  for (let bit = first; bit < end;) {
+    const shift = bit & 31;
+    const nrBits = end - bit < 32 - shift ? end - bit : 32 - shift;
+    const mask = nrBits === 32 ? -1 : ((1 << nrBits) - 1) << shift;
+    const word = bit >>> 5;
+    if (operation === ADD) region[word] |= mask;
+    else if (operation === REMOVE) region[word] &= ~mask;
+    else if (operation === TEST ? (region[word] & mask) !== 0 : (region[word] & mask) !== mask) return true;
+    bit += nrBits;
+  }
+  return false;
 }
 
 const ADD = 0;

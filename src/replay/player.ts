@@ -7,12 +7,12 @@
  */
 import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
 import { DmaCookie } from '../dma/index.ts';
-import type { VtdConfig } from '../hw/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
 import type { Device, IommuDomain } from '../iommu/index.ts';
 import type { Machine } from '../machine/index.ts';
-import { IntelMachine } from '../machine/index.ts';
 import { Histogram } from './histogram.ts';
+import type { HardwareModel } from './machines.ts';
+import { commandSet, makeMachine } from './machines.ts';
 import { PageSet } from './page-set.ts';
 import type { Plan } from './plan.ts';
 import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CallKind, MAX_TRACKED } from './plan.ts';
@@ -21,17 +21,16 @@ import { noCommands } from './commands.ts';
 import { CommandRecorder } from './recorder.ts';
 import type { RecordReader } from './record-log.ts';
 import { Renames } from './renames.ts';
-import { VTD_COMMANDS } from './vtd-commands.ts';
 
 export interface RunOptions {
+  /** Default vtd. */
+  readonly model?: HardwareModel;
   readonly preset: string;
   readonly mapFlush: MapFlush;
   readonly unmapFlush: UnmapFlush;
   readonly cachingMode: boolean;
   /** Keeps the sequence of page-selective invalidations, for a comparison. */
   readonly keepPages?: boolean;
-  /** More about the hardware; `cachingMode` wins over its own. */
-  readonly hardware?: VtdConfig;
 }
 
 /** State of the command counters where the trace has a mark. */
@@ -63,13 +62,13 @@ export interface RunResult {
   readonly failed: number;
 }
 
+const PAGE = 4096;
 const READ = 1;
-/** Table pages of a run, 1 GiB: enough for 512 GiB in 4 KiB pages, and a damaged trace cannot take the machine's memory. */
-const MAX_TABLES: number = 1 << 18;
 /** Most steps for removing a mapping whose unmap the trace misses. */
 const MAX_FORGET: number = 1 << 20;
 /** Most pages of one call that the device accesses. */
 const MAX_TOUCHED = 65536;
+const LONGEST: number = MAX_TOUCHED * PAGE;
 /** Local copies: V8 reloads imported bindings at every use, and these are used for each call. */
 const { map: MAP, unmap: UNMAP, direct: DIRECT, attach: ATTACH } = CallKind;
 const RECORD: number = CALL_DOUBLES;
@@ -106,9 +105,10 @@ export class Player {
   readonly #marks: MarkCounts[] = [];
   readonly #lazy: boolean;
   #chunks: Float64Array = new Float64Array(1024);
-  /** Devices are being attached: the kernel boots. */
-  #probing = false;
-  #hasProbed = false;
+  /** Where the accesses of the last `#access` led. */
+  #outcomes: Float64Array = new Float64Array(1024);
+  /** The kernel boots: all calls so far were attachments. */
+  #probing = true;
   #nextDeadlineNs = Infinity;
   #nrDone = 0;
   #mapCalls = 0;
@@ -125,14 +125,9 @@ export class Player {
     this.#plan = plan;
     this.#options = options;
     this.#lazy = options.unmapFlush === 'lazy';
-    this.#recorder = new CommandRecorder(VTD_COMMANDS, options.keepPages ?? false);
-    this.machine = new IntelMachine({
-      preset: options.preset,
-      mapFlush: options.mapFlush,
-      hardware: { ...options.hardware, cachingMode: options.cachingMode },
-      listener: this.#recorder,
-      nrPages: MAX_TABLES,
-    });
+    const model = options.model ?? 'vtd';
+    this.#recorder = new CommandRecorder(commandSet(model), options.keepPages ?? false);
+    this.machine = makeMachine({ ...options, model }, plan, this.#recorder);
     this.#reader = plan.calls.reader();
   }
 
@@ -162,7 +157,7 @@ export class Player {
       this.#nrDone += 1;
       if (this.#probing && kind !== ATTACH && kind !== DIRECT) {
         this.#probing = false;
-        this.#probed();
+        this.machine.probed();
       }
       if (kind === MAP || kind === DIRECT) {
         this.#readChunks(nrChunks);
@@ -174,13 +169,6 @@ export class Player {
       }
     }
     return reader.atEnd ? this.#finish() : true;
-  }
-
-  /** The first call behind the first attachments: the kernel's driver has finished its start. */
-  #probed(): void {
-    if (this.#hasProbed) return;
-    this.#hasProbed = true;
-    this.machine.probed();
   }
 
   /** The trace is at its end: timers that are armed still fire, or the last windows would never close. @returns false */
@@ -229,6 +217,13 @@ export class Player {
     if (this.#chunks.length < 2 * nrChunks) this.#chunks = new Float64Array(4 * nrChunks);
     const chunks = this.#chunks;
     const reader = this.#reader;
+    if (2 * nrChunks <= reader.room) {
+      // They are parts of their own, but as long as a block goes on they follow each other.
+      const at = reader.take(2 * nrChunks);
+      const { data } = reader;
+      for (let i = 0; i < 2 * nrChunks; i++) chunks[i] = data[at + i];
+      return;
+    }
     for (let i = 0; i < 2 * nrChunks; i += 2) {
       const at = reader.take(2);
       chunks[i] = reader.data[at];
@@ -317,11 +312,9 @@ export class Player {
     if (this.#lazy && nrBytes <= MAX_TRACKED && state.queued.intersects(start, start + nrBytes)) {
       iova = this.#rename(state, start, nrBytes);
     }
-    const { unit } = this.machine;
     const { sid } = state;
-    const end = iova + nrBytes;
-    const stride = this.#stride(nrBytes);
-    if (sid >= 0) for (let page = iova; page < end; page += stride) unit.translate(sid, page, READ);
+    if (nrBytes > LONGEST) this.#untouched += untouchedOf(nrBytes);
+    if (sid >= 0) this.#access(sid, iova, nrBytes);
     const before = this.#invalidations();
     const result = state.cookie.mapAt(iova, this.#chunks, nrChunks, IOMMU_READ | IOMMU_WRITE);
     this.#mapCommands += this.#invalidations() - before;
@@ -331,29 +324,55 @@ export class Player {
       return;
     }
     if (sid < 0) return;
+    if (nrBytes > LONGEST) return this.#checkSparsely(sid, iova, nrBytes, nrChunks);
+    this.#access(sid, iova, nrBytes);
+    const outcomes = this.#outcomes;
     const chunks = this.#chunks;
-    let page = iova;
+    let index = 0;
     for (let i = 0; i < nrChunks; i++) {
-      let expected = chunks[2 * i];
-      const chunkEnd = page + chunks[2 * i + 1];
-      for (; page < chunkEnd; page += stride) {
-        const got = unit.translate(sid, page, READ);
-        if (got !== expected) {
-          if (got < 0) this.#notPresent += 1;
-          else this.#stale += 1;
-        }
-        expected += stride;
-      }
-      page = chunkEnd;
+      const paddr = chunks[2 * i];
+      const chunkBytes = chunks[2 * i + 1];
+      for (let done = 0; done < chunkBytes; done += PAGE) this.#check(outcomes[index++], paddr + done);
     }
   }
 
-  /** Distance of the pages that the device accesses in a range: each page, unless there are too many. */
-  #stride(nrBytes: number): number {
-    if (nrBytes <= MAX_TOUCHED * 4096) return 4096;
-    const stride = Math.ceil(nrBytes / 4096 / MAX_TOUCHED) * 4096;
-    this.#untouched += Math.floor(nrBytes / 4096) - Math.ceil(nrBytes / stride);
-    return stride;
+  /** An access after the map: must reach the new page. */
+  #check(got: number, expected: number): void {
+    if (got === expected) return;
+    if (got < 0) this.#notPresent += 1;
+    else this.#stale += 1;
+  }
+
+  #checkSparsely(sid: number, iova: number, nrBytes: number, nrChunks: number): void {
+    const { unit } = this.machine;
+    const chunks = this.#chunks;
+    const stride = strideOf(nrBytes);
+    let start = iova;
+    for (let i = 0; i < nrChunks; i++) {
+      const chunkBytes = chunks[2 * i + 1];
+      for (let done = 0; done < chunkBytes; done += stride) {
+        this.#check(unit.translate(sid, start + done, READ), chunks[2 * i] + done);
+      }
+      start += chunkBytes;
+    }
+  }
+
+  /** The device accesses the pages of a range: each one, unless there are too many. @returns how many; see `#outcomes` */
+  #access(sid: number, iova: number, nrBytes: number): number {
+    const { unit } = this.machine;
+    if (nrBytes === PAGE) {
+      this.#outcomes[0] = unit.translate(sid, iova, READ);
+      return 1;
+    }
+    const stride = strideOf(nrBytes);
+    const nr = Math.ceil(nrBytes / stride);
+    if (nr > this.#outcomes.length) this.#outcomes = new Float64Array(2 * nr);
+    if (stride === PAGE) {
+      unit.translateRun(sid, iova, nr, READ, this.#outcomes);
+    } else {
+      for (let index = 0; index < nr; index++) this.#outcomes[index] = unit.translate(sid, iova + index * stride, READ);
+    }
+    return nr;
   }
 
   /** Another IOVA for a range that a lazy machine could not have handed out yet. */
@@ -389,11 +408,10 @@ export class Player {
     }
     const { sid } = state;
     if (sid < 0) return;
-    const { unit } = this.machine;
-    const stride = this.#stride(nrBytes);
-    for (let page = iova; page < iova + nrBytes; page += stride) {
-      if (unit.translate(sid, page, READ) >= 0) this.#stale += 1;
-    }
+    if (nrBytes > LONGEST) this.#untouched += untouchedOf(nrBytes);
+    const nr = this.#access(sid, iova, nrBytes);
+    const outcomes = this.#outcomes;
+    for (let index = 0; index < nr; index++) if (outcomes[index] >= 0) this.#stale += 1;
   }
 
   /** Page-selective invalidations so far; null unless `keepPages`. */
@@ -425,4 +443,14 @@ export class Player {
       failed: this.#failed,
     };
   }
+}
+
+/** Distance of the pages that a device accesses in a range: each page, unless there are too many. */
+function strideOf(nrBytes: number): number {
+  return nrBytes <= LONGEST ? PAGE : Math.ceil(nrBytes / PAGE / MAX_TOUCHED) * PAGE;
+}
+
+/** Pages of a range that are not accessed. */
+function untouchedOf(nrBytes: number): number {
+  return Math.floor(nrBytes / PAGE) - Math.ceil(nrBytes / strideOf(nrBytes));
 }

@@ -103,6 +103,11 @@ export class RecordReader {
     return this.#number * BLOCK + this.#at >= this.#end;
   }
 
+  /** Doubles left in the block being read. */
+  get room(): number {
+    return BLOCK - this.#at;
+  }
+
   /** The next part, written by a `reserve` of the same count: index of its first double in `data`. Only before the end. */
   take(count: number): number {
     if (this.#at + count > BLOCK) {

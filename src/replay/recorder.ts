@@ -2,12 +2,12 @@
  * What a run sends to the hardware: commands counted by kind, doorbells, and the sequence of page-selective invalidations
  * for a comparison. Listens at the hardware's end of the queue, so it counts what was executed, not what was meant.
  */
-import type { VtdListener } from '../hw/index.ts';
+import type { AmdviListener, VtdListener } from '../hw/index.ts';
 import type { CommandCounts, CommandSet } from './commands.ts';
 import { noCommands, PageLog } from './commands.ts';
 import { CALL_WINDOW } from './plan.ts';
 
-export class CommandRecorder implements VtdListener {
+export class CommandRecorder implements VtdListener, AmdviListener {
   readonly counts: CommandCounts = noCommands();
   doorbells = 0;
   /** Null when nobody will compare. */
@@ -25,7 +25,12 @@ export class CommandRecorder implements VtdListener {
     this.pages = keepPages ? new PageLog() : null;
   }
 
+  /** As VT-d calls it. */
   descriptor(w0: number, w1: number, w2: number, w3: number): void {
+    this.command(w0, w1, w2, w3);
+  }
+
+  command(w0: number, w1: number, w2: number, w3: number): void {
     if (!this.counting) return;
     const commands = this.#commands;
     if (commands.count(this.counts, w0, w1, w2, w3) && this.pages !== null) {

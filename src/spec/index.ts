@@ -1,1 +1,2 @@
+export * as amdvi from './amdvi.ts';
 export * as vtd from './vtd.ts';

@@ -21,6 +21,8 @@ class ToyAmd implements PtFormat {
   readonly tableBitsLo = 1;
   readonly tableBitsPerLevel = 0x200;
   readonly contiguous = true;
+  readonly plainMaskLo = 0xe01;
+  readonly plainBitsLo = 1;
 
   leafLo(paddr: number, sizeLg2: number, _prot: number): number {
     if ((sizeLg2 - 12) % 9 === 0) return (paddr | 1) & ~0xe00;

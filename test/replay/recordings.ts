@@ -1,4 +1,4 @@
-/** The recorded Intel runs: those in the project, and those of ../shared where that folder is present. */
+/** The recorded runs: those in the project, and those of ../shared where that folder is present. */
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,11 +6,15 @@ import { gunzipSync } from 'node:zlib';
 import type { MapFlush, UnmapFlush } from '../../src/drivers/index.ts';
 import type { Comparison, RunResult } from '../../src/replay/index.ts';
 import { Grouper, Player, VtdObserved, compareRun, planCalls } from '../../src/replay/index.ts';
-import type { Observed, Plan } from '../../src/replay/index.ts';
+import type { HardwareModel, Observed, Plan } from '../../src/replay/index.ts';
 import { FtraceTextReader, Names, QemuLogReader } from '../../src/trace/index.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
 const folders = [join(root, 'traces'), join(root, '../shared/traces')];
+
+export interface AmdRecording extends Recording {
+  readonly model: 'amdvi';
+}
 
 export interface Recording {
   readonly name: string;
@@ -19,18 +23,28 @@ export interface Recording {
   readonly cachingMode: boolean;
 }
 
-/** Every Intel run once; its kernel and hardware are in its name. */
-export const recordings: readonly Recording[] = folders
-  .filter((folder) => existsSync(folder))
-  .flatMap((folder) => readdirSync(folder).map((name) => ({ name, folder: join(folder, name) })))
-  .filter(({ name, folder }) => name.startsWith('intel-') && existsSync(join(folder, 'qemu-inval.log.gz')))
-  .filter(({ name }, index, all) => all.findIndex((other) => other.name === name) === index)
-  .map(({ name, folder }) => ({
-    name,
-    folder,
-    preset: `linux-${name.slice(name.lastIndexOf('-') + 1)}`,
-    cachingMode: name.includes('-cmon-'),
-  }));
+/** Runs of an architecture that have a log of commands, each once. Its kernel is in its name. */
+function runFolders(prefix: string, log: string): { name: string; folder: string; preset: string }[] {
+  return folders
+    .filter((folder) => existsSync(folder))
+    .flatMap((folder) => readdirSync(folder).map((name) => ({ name, folder: join(folder, name) })))
+    .filter(({ name, folder }) => name.startsWith(prefix) && existsSync(join(folder, log)))
+    .filter(({ name }, index, all) => all.findIndex((other) => other.name === name) === index)
+    .map((run) => ({ ...run, preset: `linux-${run.name.slice(run.name.lastIndexOf('-') + 1)}` }));
+}
+
+/** Every Intel run once; its hardware is in its name. */
+export const recordings: readonly Recording[] = runFolders('intel-', 'qemu-inval.log.gz').map((run) => ({
+  ...run,
+  cachingMode: run.name.includes('-cmon-'),
+}));
+
+/** Every AMD run once, as played: QEMU's unit has NpCache, which makes the kernel strict whatever its command line says. */
+export const amdRecordings: readonly AmdRecording[] = runFolders('amd-', 'amd-commands.txt.gz').map((run) => ({
+  ...run,
+  model: 'amdvi',
+  cachingMode: true,
+}));
 
 export function recording(name: string): Recording {
   const found = recordings.find((candidate) => candidate.name === name);
@@ -69,9 +83,16 @@ export function observedOf({ folder }: Recording): Observed {
 /** Plays a plan to its end. */
 export function play(
   plan: Plan,
-  options: { preset: string; cachingMode: boolean; mapFlush?: MapFlush; unmapFlush?: UnmapFlush },
+  options: {
+    preset: string;
+    cachingMode: boolean;
+    model?: HardwareModel;
+    mapFlush?: MapFlush;
+    unmapFlush?: UnmapFlush;
+  },
 ): { player: Player; result: RunResult } {
   const player = new Player(plan, {
+    model: options.model ?? 'vtd',
     preset: options.preset,
     cachingMode: options.cachingMode,
     mapFlush: options.mapFlush ?? 'sync-map',

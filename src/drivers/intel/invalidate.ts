@@ -3,7 +3,7 @@
  * Linux: qi_flush_context, qi_flush_iotlb, __iommu_flush_context, __iommu_flush_iotlb, iommu_flush_write_buffer and the
  * alignment rule of iommu_flush_iotlb_psi (6.1) / calculate_psi_aligned_address (6.10 and later).
  */
-import { ETIMEDOUT, hi32, log2Ceil, xor53 } from '../../base/index.ts';
+import { ETIMEDOUT, log2Ceil, xor53 } from '../../base/index.ts';
 import type { Platform } from '../../mem/index.ts';
 import { vtd } from '../../spec/index.ts';
 import type { VtdCaps } from './caps.ts';
@@ -38,6 +38,8 @@ const {
 const MAX_POLLS = 250_000;
 /** A mask no unit supports: the caller falls back to the whole domain. */
 export const MASK_TOO_WIDE = 52;
+const INT_LIMIT: number = 2 ** 31;
+const PAGES_PER_4G: number = 2 ** 20;
 
 /**
  * Address mask (log2 of the page count) that covers [pfn, pfn + nrPages) with one page-selective invalidation.
@@ -45,8 +47,14 @@ export const MASK_TOO_WIDE = 52;
  */
 export function psiMask(pfn: number, nrPages: number, alignment: IntelPreset['psiAlignment']): number {
   if (nrPages === 1) return 0;
-  const mask = log2Ceil(nrPages);
-  if (alignment === 'none' || (mask < 31 ? (pfn & ((1 << mask) - 1)) === 0 : pfn % 2 ** mask === 0)) return mask;
+  const mask = nrPages <= INT_LIMIT ? 32 - Math.clz32(nrPages - 1) : log2Ceil(nrPages);
+  if (alignment === 'none') return mask;
+  // Both fit an int32 for all ranges but huge ones; the remainder of doubles is a library call of 20 ns, a power another.
+  if (mask < 31) {
+    if ((pfn & ((1 << mask) - 1)) === 0) return mask;
+  } else if (pfn % 2 ** mask === 0) {
+    return mask;
+  }
   // A range shorter than 2^mask crosses at most one multiple of it, so from `mask` upwards first and last page differ in one
   // unbroken run of bits; the first position at which they agree again is the narrowest mask that covers both.
   const differing = xor53(pfn, pfn + nrPages - 1);
@@ -63,6 +71,7 @@ export class Invalidator {
   readonly #preset: IntelPreset;
   readonly #queue: InvalidationQueue | null;
   readonly #drain: number;
+  readonly #alignsBase: boolean;
   #gcmd: number;
 
   /** @param gcmd sticky bits of GCMD in force, needed because a write-buffer flush must repeat them */
@@ -72,6 +81,7 @@ export class Invalidator {
     this.#caps = caps;
     this.#preset = preset;
     this.#drain = (caps.drainsReads ? IOTLB_DESC_DR : 0) | (caps.drainsWrites ? IOTLB_DESC_DW : 0);
+    this.#alignsBase = preset.psiAlignment === 'base';
     this.#gcmd = 0;
     this.#queue = caps.queuedInvalidation ? new InvalidationQueue(platform, base) : null;
     if (this.#queue !== null) this.enable(GCMD_QIE);
@@ -141,10 +151,12 @@ export class Invalidator {
   iotlbPages(did: number, pfn: number, nrPages: number, leavesOnly: boolean): number {
     const mask = psiMask(pfn, nrPages, this.#preset.psiAlignment);
     if (!this.#caps.pageSelective || mask > this.#caps.maxAddressMask) return this.iotlbDomain(did);
-    const base = mask > 0 && this.#preset.psiAlignment === 'base' ? pfn - (pfn % 2 ** mask) : pfn;
-    const address = base * 4096;
+    // Kernels from 6.10 on align the address to the mask.
+    let base = pfn;
+    if (mask > 0 && this.#alignsBase) base = mask < 31 ? pfn - (pfn & ((1 << mask) - 1)) : pfn - (pfn % 2 ** mask);
     const hint = leavesOnly ? IOTLB_DESC_IH_W2 : 0;
-    return this.#iotlb(GRANULARITY_PAGE, did, address | 0, hi32(address), hint | mask);
+    // Address words of a page number below 2^52.
+    return this.#iotlb(GRANULARITY_PAGE, did, base << 12, (base / PAGES_PER_4G) | 0, hint | mask);
   }
 
   #iotlb(granularity: number, did: number, addressLo: number, addressHi: number, low: number): number {

@@ -26,6 +26,7 @@ const {
   WAIT_SW,
 } = vtd;
 const NR_DESCRIPTORS = 256;
+const RING_MASK: number = NR_DESCRIPTORS - 1;
 const DESC_WORDS: number = QI_DESC_BYTES / 4;
 const QI_IN_USE = 1;
 const QI_DONE = 2;
@@ -50,9 +51,13 @@ export class InvalidationQueue {
   /** Word index of the ring's first descriptor; places in the arena do not move. */
   readonly #ring: number;
   readonly #status: number;
+  /** The same as a word index, and as the words of an address: what each submission needs of it. */
+  readonly #statusAt: number;
+  readonly #statusLo: number;
+  readonly #statusHi: number;
+  readonly #tailRegister: number;
   #head = 0;
-  /** Descriptors of the submission being built, 4 words each. Kept until done: an aborted submission is repeated. */
-  readonly #pending: Int32Array = new Int32Array(InvalidationQueue.MAX_BATCH * 4);
+  /** Descriptors of the submission being built, from `#head` on. */
   #nrPending = 0;
 
   /** Allocates the ring and switches queued invalidation on. @throws RangeError when no pages are left */
@@ -65,17 +70,17 @@ export class InvalidationQueue {
     this.#queue = paddrOf(queuePfn);
     this.#ring = platform.mem.indexOf(this.#queue);
     this.#status = paddrOf(statusPfn);
+    this.#statusAt = platform.mem.indexOf(this.#status);
+    this.#statusLo = this.#status | 0;
+    this.#statusHi = hi32(this.#status);
+    this.#tailRegister = base + IQT_REG;
     platform.writel(base + IQT_REG, 0);
     platform.writeq(base + IQA_REG, this.#queue | 0, hi32(this.#queue));
   }
 
-  /** Adds a descriptor to the submission being built. At most MAX_BATCH before the next `submit`. */
+  /** Adds a descriptor to the submission being built, in its place of the ring. At most MAX_BATCH before the next `submit`. */
   add(w0: number, w1: number, w2: number, w3: number): void {
-    const at = this.#nrPending * 4;
-    this.#pending[at] = w0;
-    this.#pending[at + 1] = w1;
-    this.#pending[at + 2] = w2;
-    this.#pending[at + 3] = w3;
+    this.#store((this.#head + this.#nrPending) & RING_MASK, w0, w1, w2, w3);
     this.#nrPending += 1;
   }
 
@@ -91,30 +96,42 @@ export class InvalidationQueue {
    */
   submit(): number {
     if (this.#nrPending === 0) return 0;
-    let result = EAGAIN;
-    for (let turn = 0; result === EAGAIN && turn <= MAX_REPEATS; turn++) result = this.#submitOnce();
+    let result = this.#submitOnce();
+    for (let repeats = 0; result === EAGAIN && repeats < MAX_REPEATS; repeats++) {
+      this.#addAgain();
+      result = this.#submitOnce();
+    }
     this.#nrPending = 0;
     return result === EAGAIN ? ETIMEDOUT : result;
   }
 
-  #submitOnce(): number {
-    const { mem } = this.#platform;
-    const first = this.#head;
-    let slot = first;
-    for (let i = 0; i < this.#nrPending; i++) {
-      const at = i * 4;
-      this.#store(slot, this.#pending[at], this.#pending[at + 1], this.#pending[at + 2], this.#pending[at + 3]);
-      slot = (slot + 1) % NR_DESCRIPTORS;
+  /** Puts the descriptors of a submission that was dropped behind it once more. */
+  #addAgain(): void {
+    const nr = this.#nrPending;
+    const before = this.#head - nr - 1 + NR_DESCRIPTORS;
+    this.#nrPending = 0;
+    for (let i = 0; i < nr; i++) {
+      const { words } = this.#platform.mem;
+      const at = this.#ring + ((before + i) & RING_MASK) * DESC_WORDS;
+      this.add(words[at], words[at + 1], words[at + 2], words[at + 3]);
     }
-    const waitSlot = slot;
+  }
+
+  #submitOnce(): number {
+    const platform = this.#platform;
+    const { mem } = platform;
+    const first = this.#head;
+    const waitSlot = (first + this.#nrPending) & RING_MASK;
     const cell = this.#status + waitSlot * 4;
-    mem.store32(cell, QI_IN_USE);
-    mem.flush(cell, 4);
-    this.#store(waitSlot, DESC_WAIT | WAIT_SW, QI_DONE, cell | 0, hi32(cell));
-    this.#head = (waitSlot + 1) % NR_DESCRIPTORS;
-    this.#platform.writel(this.#base + IQT_REG, this.#head << IQ_INDEX_SHIFT);
-    const state = this.#platform.loadShared32(cell);
-    return state === QI_DONE ? 0 : this.#wait(first, waitSlot, cell);
+    const cellAt = this.#statusAt + waitSlot;
+    mem.words[cellAt] = QI_IN_USE;
+    if (mem.observer !== null) mem.stored(cellAt, 1);
+    if (!mem.coherent) platform.clflush(cell, 4);
+    this.#store(waitSlot, DESC_WAIT | WAIT_SW, QI_DONE, this.#statusLo + waitSlot * 4, this.#statusHi);
+    const head = (waitSlot + 1) & RING_MASK;
+    this.#head = head;
+    platform.writel(this.#tailRegister, head << IQ_INDEX_SHIFT);
+    return platform.loadShared32(cell) === QI_DONE ? 0 : this.#wait(first, waitSlot, cell);
   }
 
   /** Writes one descriptor, through the ring's place in the arena: half the time of four stores by address. */
@@ -126,7 +143,7 @@ export class InvalidationQueue {
     words[at + 1] = w1;
     words[at + 2] = w2;
     words[at + 3] = w3;
-    mem.stored(at, DESC_WORDS);
+    if (mem.observer !== null) mem.stored(at, DESC_WORDS);
     if (!mem.coherent) this.#platform.clflush(this.#queue + slot * QI_DESC_BYTES, QI_DESC_BYTES);
   }
 

@@ -1,5 +1,5 @@
 /**
- * A set-associative translation cache over a view of somebody's Int32Array; shared by VT-d and AMD-Vi.
+ * A set-associative translation cache in a part of somebody's Int32Array; shared by VT-d and AMD-Vi.
  *
  * An entry is `page` (low 32 bits of the page number), `key` (everything else that identifies it) and data words.
  * key = tag << 16 | class << 10 | page bits 40:32 << 1 | 1. The tag is a domain or source id, the class a page size or
@@ -10,7 +10,7 @@
  * caches are equal words: a model checker hashes them. Time stamps would make them differ for ever; a separate order word
  * per set costs a second host cache line on each hit.
  *
- * Words of the view: live entries per class, the victim generator, the entries. There is no other mutable state.
+ * Its words: live entries per class, the victim generator, the entries. There is no other mutable state.
  * The hash takes the top bits of a multiplication, which spreads consecutive pages almost without collisions.
  */
 import { log2Ceil } from '../../base/index.ts';
@@ -20,6 +20,8 @@ import { checkGeometry, type CacheGeometry } from './geometry.ts';
 // the code, but loads an exported or imported one from its cell each time (measured: a hit of 7 ns became one of 18).
 /** 2^32 / golden ratio: multiples of it fall evenly. */
 const MULTIPLIER = 0x9e3779b1;
+/** The same as an int32, for additions. */
+const SIGNED_MULTIPLIER: number = 0x9e3779b1 | 0;
 const KEY = 1;
 const SALT = 0x85ebca6b;
 /** Entries start on a cache line of the host: a 4-way set of 4-word entries is then exactly one line. */
@@ -79,19 +81,27 @@ export class SetCache {
   readonly hashShift: number;
   readonly setMask: number;
   readonly entries: number;
+  /** From one way to the next. */
+  readonly entryWords: number;
+  /** Where the live entries of class 0 are counted; the other classes follow. */
+  readonly counts: number;
 
   readonly #nrClasses: number;
   readonly #setWords: number;
-  readonly #entryWords: number;
   /** From a set's first entry to its last. */
   readonly #lastOffset: number;
+  /** From a set's first entry to its second, 0 when there is none. */
+  readonly #secondOffset: number;
   readonly #ways: number;
   readonly #end: number;
   readonly #lru: boolean;
   readonly #random: boolean;
 
-  /** @param words a zeroed view of at least setCacheWords() words */
-  constructor(words: Int32Array, geometry: CacheGeometry, nrData: number, nrClasses: number) {
+  /**
+   * @param words a zeroed array with room for setCacheWords() words from `base` on. One array for several caches, told
+   * apart by `base`, spares their owner's hot path the pointers and bounds of several.
+   */
+  constructor(words: Int32Array, geometry: CacheGeometry, nrData: number, nrClasses: number, base: number = 0) {
     checkGeometry(geometry, 'cache');
     this.words = words;
     this.nrEntries = geometry.sets * geometry.ways;
@@ -101,73 +111,134 @@ export class SetCache {
     this.hashShift = 32 - log2Ceil(geometry.sets) - setLg2;
     this.setMask = (geometry.sets - 1) << setLg2;
     this.#setWords = 1 << setLg2;
-    this.entries = entriesOffset(nrClasses);
+    this.entries = base + entriesOffset(nrClasses);
+    this.counts = base;
     this.#nrClasses = nrClasses;
-    this.#entryWords = 1 << entryLg2(nrData);
-    this.#lastOffset = (geometry.ways - 1) * this.#entryWords;
+    this.entryWords = 1 << entryLg2(nrData);
+    this.#lastOffset = (geometry.ways - 1) * this.entryWords;
+    this.#secondOffset = geometry.ways > 1 ? this.entryWords : 0;
     this.#ways = geometry.ways;
     this.#end = this.entries + geometry.sets * this.#setWords;
     this.#lru = geometry.replacement === undefined || geometry.replacement === 'lru';
     this.#random = geometry.replacement === 'random';
-    this.words[nrClasses] = (geometry.seed ?? 1) | 0 || 1;
+    this.words[base + nrClasses] = (geometry.seed ?? 1) | 0 || 1;
   }
 
   /** Live entries of a class: 0 lets callers skip a probe. */
   nrLive(cls: number): number {
-    return this.words[cls];
+    return this.words[this.counts + cls];
+  }
+
+  /** Index of the first way of the set that a page belongs to: for `findIn` and `insertIn`, which then need not hash again. */
+  setOf(page: number, salt: number): number {
+    return this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask);
   }
 
   /** Index of the entry in `words`, or -1. A hit makes it the most recent of its set under 'lru'. */
   find(page: number, key: number, salt: number): number {
+    return this.findIn(
+      this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask),
+      page,
+      key,
+    );
+  }
+
+  /** `find` in a set that `setOf` gave. */
+  findIn(first: number, page: number, key: number): number {
     const words = this.words;
-    const first = this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask);
     const last = first + this.#lastOffset;
-    for (let at = first; at <= last; at += this.#entryWords) {
-      if (words[at] === page && words[at + KEY] === key) {
-        return at !== first && this.#lru ? this.#toFront(first, at) : at;
-      }
+    for (let at = first; at <= last; at += this.entryWords) {
+      const held = words[at + KEY];
+      if (held === key && words[at] === page) return at !== first && this.#lru ? this.#toFront(first, at) : at;
+      // Nothing behind an empty way.
+      if (held === 0) break;
     }
     return -1;
   }
 
   /** Makes room for a page that find() just missed and returns its entry; the caller writes all data words. */
   insert(page: number, key: number, salt: number): number {
+    return this.insertIn(
+      this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask),
+      page,
+      key,
+    );
+  }
+
+  /** `insert` into a set that `setOf` gave. */
+  insertIn(first: number, page: number, key: number): number {
     const words = this.words;
-    const first = this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask);
-    const cls = (key >>> 10) & 0x3f;
-    let victim = first;
-    let gone = -1;
-    if (words[first + KEY] !== 0) {
-      victim = first + this.#lastOffset;
-      if (words[victim + KEY] !== 0) {
-        if (this.#random) victim = first + this.#draw() * this.#entryWords;
-        gone = (words[victim + KEY] >>> 10) & 0x3f;
-      }
-      // The others move back by one; what stood at the victim's place is gone.
-      for (let at = victim + this.#entryWords - 1; at >= first + this.#entryWords; at--) {
-        words[at] = words[at - this.#entryWords];
-      }
-    }
+    if (words[first + KEY] !== 0) this.makeRoom(first);
     words[first] = page;
     words[first + KEY] = key;
-    // Mostly one page replaces another of its size, and then no count changes.
-    if (gone !== cls) {
-      words[cls] += 1;
-      if (gone >= 0) words[gone] -= 1;
-    }
+    words[this.counts + ((key >>> 10) & 0x3f)] += 1;
     return first;
+  }
+
+  /**
+   * Frees the first way of a set: the others move back by one, into the first empty way or over what leaves. For owners that
+   * inline the rest of `insertIn`.
+   */
+  makeRoom(first: number): void {
+    const words = this.words;
+    const entryWords = this.entryWords;
+    const last = first + this.#lastOffset;
+    let victim = first;
+    while (victim < last && words[victim + KEY] !== 0) victim += entryWords;
+    if (words[victim + KEY] !== 0) {
+      if (this.#random) victim = first + this.#draw() * entryWords;
+      words[this.counts + ((words[victim + KEY] >>> 10) & 0x3f)] -= 1;
+    }
+    for (let at = victim - 1; at >= first; at--) words[at + entryWords] = words[at];
   }
 
   /** Drops one page if it is held. Probes one set: the cost does not depend on how much is cached. */
   drop(page: number, key: number, salt: number): boolean {
     const words = this.words;
     const first = this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask);
+    if (words[first + KEY] === 0) return false;
+    // Mostly alone in its set.
+    if (words[first] === page && words[first + KEY] === key && words[first + this.#secondOffset + KEY] === 0) {
+      words[this.counts + ((key >>> 10) & 0x3f)] -= 1;
+      for (let at = first; at < first + this.entryWords; at++) words[at] = 0;
+      return true;
+    }
+    return this.#dropFrom(first, page, key);
+  }
+
+  /** Drops `nr` pages from `page` on, of one key. */
+  dropRun(page: number, nr: number, key: number, salt: number): void {
+    const words = this.words;
+    const end = (page + nr) | 0;
+    // The hash of the next page is one addition away.
+    let hash = Math.imul(page + salt, MULTIPLIER);
+    let nrDropped = 0;
+    for (let each = page; each !== end; each = (each + 1) | 0) {
+      const first = this.entries + ((hash >>> this.hashShift) & this.setMask);
+      hash = (hash + SIGNED_MULTIPLIER) | 0;
+      const held = words[first + KEY];
+      // Most sets of a run are empty when it was invalidated before; else the page is mostly alone in its set.
+      if (held === 0) continue;
+      if (held === key && words[first] === each && words[first + this.#secondOffset + KEY] === 0) {
+        nrDropped += 1;
+        for (let at = first; at < first + this.entryWords; at++) words[at] = 0;
+      } else {
+        this.#dropFrom(first, each, key);
+      }
+    }
+    words[this.counts + ((key >>> 10) & 0x3f)] -= nrDropped;
+  }
+
+  #dropFrom(first: number, page: number, key: number): boolean {
+    const words = this.words;
     const last = first + this.#lastOffset;
-    for (let at = first; at <= last; at += this.#entryWords) {
-      if (words[at] === page && words[at + KEY] === key) {
+    for (let at = first; at <= last; at += this.entryWords) {
+      const held = words[at + KEY];
+      if (held === key && words[at] === page) {
         this.#drop(at, last);
         return true;
       }
+      if (held === 0) break;
     }
     return false;
   }
@@ -181,7 +252,7 @@ export class SetCache {
     const first = this.entries + ((Math.imul(page + salt, MULTIPLIER) >>> this.hashShift) & this.setMask);
     const last = first + this.#lastOffset;
     // From the back: dropping one moves those behind it, which have been judged already.
-    for (let at = last; at >= first; at -= this.#entryWords) {
+    for (let at = last; at >= first; at -= this.entryWords) {
       if (words[at] === page && ((words[at + KEY] ^ key) & 0xffff) === 0 && test(words, at)) this.#drop(at, last);
     }
   }
@@ -193,7 +264,7 @@ export class SetCache {
       // Full ways come first, so an empty first way ends a set.
       const first = last - this.#lastOffset;
       if (words[first + KEY] === 0) continue;
-      for (let at = last; at >= first; at -= this.#entryWords) {
+      for (let at = last; at >= first; at -= this.entryWords) {
         const key = words[at + KEY];
         if (key !== 0 && key >>> 16 === tag) this.#drop(at, last);
       }
@@ -204,7 +275,7 @@ export class SetCache {
   dropWhere(test: EntryTest): void {
     const words = this.words;
     for (let last = this.entries + this.#lastOffset; last < this.#end; last += this.#setWords) {
-      for (let at = last; at >= last - this.#lastOffset; at -= this.#entryWords) {
+      for (let at = last; at >= last - this.#lastOffset; at -= this.entryWords) {
         if (words[at + KEY] !== 0 && test(words, at)) this.#drop(at, last);
       }
     }
@@ -212,7 +283,7 @@ export class SetCache {
 
   /** Drops everything. The victim generator goes on: a flush does not make hardware repeat itself. */
   clear(): void {
-    this.words.fill(0, 0, this.#nrClasses);
+    this.words.fill(0, this.counts, this.counts + this.#nrClasses);
     this.words.fill(0, this.entries, this.#end);
   }
 
@@ -220,7 +291,7 @@ export class SetCache {
   forEach(visit: (words: Int32Array, at: number) => void): void {
     for (let first = this.entries; first < this.#end; first += this.#setWords) {
       for (let way = 0; way < this.#ways; way++) {
-        const at = first + way * this.#entryWords;
+        const at = first + way * this.entryWords;
         if (this.words[at + KEY] !== 0) visit(this.words, at);
       }
     }
@@ -229,32 +300,34 @@ export class SetCache {
   /** Closes the gap that an entry leaves, so that full ways stay in front. @param last the set's last way */
   #drop(dropped: number, last: number): void {
     const words = this.words;
-    words[(words[dropped + KEY] >>> 10) & 0x3f] -= 1;
+    const entryWords = this.entryWords;
+    words[this.counts + ((words[dropped + KEY] >>> 10) & 0x3f)] -= 1;
     let at = dropped;
     // Nothing behind an empty way needs to move.
-    while (at < last && words[at + this.#entryWords + KEY] !== 0) {
-      for (const end = at + this.#entryWords; at < end; at++) words[at] = words[at + this.#entryWords];
+    for (; at < last && words[at + entryWords + KEY] !== 0; at += entryWords) {
+      for (let word = at; word < at + entryWords; word++) words[word] = words[word + entryWords];
     }
-    for (const end = at + this.#entryWords; at < end; at++) words[at] = 0;
+    for (let word = at; word < at + entryWords; word++) words[word] = 0;
   }
 
   /** Moves an entry to the first way and those before it back by one. @returns the first way */
   #toFront(first: number, at: number): number {
     const words = this.words;
-    for (let word = 0; word < this.#entryWords; word++) {
+    for (let word = 0; word < this.entryWords; word++) {
       const value = words[at + word];
-      for (let to = at + word; to > first + word; to -= this.#entryWords) words[to] = words[to - this.#entryWords];
+      for (let to = at + word; to > first + word; to -= this.entryWords) words[to] = words[to - this.entryWords];
       words[first + word] = value;
     }
     return first;
   }
 
   #draw(): number {
-    let x = this.words[this.#nrClasses];
+    const at = this.counts + this.#nrClasses;
+    let x = this.words[at];
     x ^= x << 13;
     x ^= x >>> 17;
     x ^= x << 5;
-    this.words[this.#nrClasses] = x;
+    this.words[at] = x;
     return (x >>> 0) % this.#ways;
   }
 }

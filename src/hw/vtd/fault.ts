@@ -60,6 +60,12 @@ export class FaultLog {
       const at = RECORDS + index * 4;
       if (words[at + 3] < 0 && (words[at + 2] & FRCD_SID_MASK_W2) === sid) return;
     }
+    this.#log(sid, lo, hi, access, reason);
+  }
+
+  /** Steps 3 to 5. Apart, since of the faults of a device that nobody serves hardly one gets here. */
+  #log(sid: number, lo: number, hi: number, access: number, reason: number): void {
+    const words = this.#words;
     const wasQuiet = !this.#anyStatus();
     const at = RECORDS + words[FAULT_NEXT] * 4;
     if (words[at + 3] < 0) {

@@ -48,34 +48,31 @@ export class Invalidator {
    * @returns the granularity performed, or 0 for a reserved one or an address mask above MAMV, with nothing done
    */
   iotlb(granularity: number, domain: number, addressLo: number, addressHi: number): number {
-    if (granularity === GRANULARITY_GLOBAL) {
-      this.#iotlb.invalidateAll();
-      this.#pageCache.invalidateAll();
-      return granularity;
-    }
+    // Nearly all requests are of this kind.
     if (granularity === GRANULARITY_PAGE) {
       const maskLg2 = addressLo & IVA_AM_MASK;
       if (maskLg2 > this.#mamv) return 0;
       if (this.#psi) {
-        this.#pages(domain, addressLo, addressHi, maskLg2);
-        return granularity;
+        // Page number words of the address; its bits below the mask do not count (6.5.1.2).
+        let pageLo = (addressHi << 20) | (addressLo >>> 12);
+        let pageHi = (addressHi >>> 12) & 0x1ff;
+        pageLo = maskLg2 < 32 ? pageLo & -(1 << maskLg2) : 0;
+        if (maskLg2 > 32) pageHi = maskLg2 >= 41 ? 0 : pageHi & -(1 << (maskLg2 - 32));
+        this.#iotlb.invalidatePages(domain, pageHi, pageLo, maskLg2);
+        // IH = 1: software promises that no non-leaf entry changed, so copies of them may stay (6.5.1.2).
+        if ((addressLo & IVA_IH) === 0) this.#pageCache.invalidatePages(domain, pageHi, pageLo, maskLg2);
+        return GRANULARITY_PAGE;
       }
+    }
+    if (granularity === GRANULARITY_GLOBAL) {
+      this.#iotlb.invalidateAll();
+      this.#pageCache.invalidateAll();
+      return GRANULARITY_GLOBAL;
     }
     if (granularity === 0) return 0;
     this.#iotlb.invalidateDomain(domain);
     this.#pageCache.invalidateDomain(domain);
     return GRANULARITY_DOMAIN;
-  }
-
-  #pages(domain: number, addressLo: number, addressHi: number, maskLg2: number): void {
-    // Page number words of the address; its bits below the mask do not count (6.5.1.2).
-    let pageLo = (addressHi << 20) | (addressLo >>> 12);
-    let pageHi = (addressHi >>> 12) & 0x1ff;
-    pageLo = maskLg2 < 32 ? pageLo & -(1 << maskLg2) : 0;
-    if (maskLg2 > 32) pageHi = maskLg2 >= 41 ? 0 : pageHi & -(1 << (maskLg2 - 32));
-    this.#iotlb.invalidatePages(domain, pageHi, pageLo, maskLg2);
-    // IH = 1: software promises that no non-leaf entry changed, so copies of them may stay (6.5.1.2).
-    if ((addressLo & IVA_IH) === 0) this.#pageCache.invalidatePages(domain, pageHi, pageLo, maskLg2);
   }
 
   /** Everything, where a configuration says that SRTP or TE does so. */

@@ -8,10 +8,10 @@
  * (bits 3:2 of `access`) never passes the hit test.
  */
 import { vtd } from '../../spec/index.ts';
+import { dropRange, isInRange } from '../tlb/range.ts';
 import { cacheKey, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '../tlb/set-cache.ts';
 import type { FullVtdConfig } from './config.ts';
 import { NR_PAGE_CLASSES } from './layout.ts';
-import { dropRange, isInRange } from './page-cache.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
 const { SS_ADDR_MASK_HI } = vtd;
@@ -21,6 +21,7 @@ const LO = 2;
 const HI = 3;
 const DOMAIN = 4;
 const NR_CLASSES: number = NR_PAGE_CLASSES;
+const SALT: number = tagSalt(1);
 /** Offsets of an entry's words. */
 export const DATA_LO: number = LO;
 export const DATA_HI: number = HI;
@@ -70,28 +71,20 @@ export class Iotlb {
     return this.#bySid ? 0 : tagSalt(tag);
   }
 
-  /** The entry that answers for a page, of any size; -1 when there is none. @param salt saltOf(tag) */
-  find(tag: number, pageHi: number, pageLo: number, salt: number): number {
-    const cache = this.cache;
-    const small = cache.find(pageLo, (tag << 16) | (pageHi << 1) | 1, salt);
-    return small >= 0 || cache.nrLive(1) + cache.nrLive(2) === 0
-      ? small
-      : this.#findSuperpage(tag, pageHi, pageLo, salt);
-  }
-
-  #findSuperpage(tag: number, pageHi: number, pageLo: number, salt: number): number {
+  /** The entry of a superpage that answers for a page; -1 when there is none. */
+  findSuperpage(tag: number, pageHi: number, pageLo: number): number {
     for (let cls = 1; cls < NR_CLASSES; cls++) {
       if (this.cache.nrLive(cls) === 0) continue;
       const shift = cls * 9;
       const page = (pageLo >>> shift) | (pageHi << (32 - shift));
-      const at = this.cache.find(page, cacheKey(tag, cls, pageHi >>> shift), salt);
+      const at = this.cache.find(page, cacheKey(tag, cls, pageHi >>> shift), this.saltOf(tag));
       if (at >= 0) return at;
     }
     return -1;
   }
 
-  /** Keeps a translation. @param lo @param hi address words of the leaf, low twelve bits clear. @param salt saltOf(tag) */
-  hold(
+  /** Keeps a translation of a leaf above level 1. @param lo @param hi address words of the leaf, low twelve bits clear */
+  holdSuperpage(
     tag: number,
     domain: number,
     pageHi: number,
@@ -100,20 +93,12 @@ export class Iotlb {
     lo: number,
     hi: number,
     rights: number,
-    salt: number,
   ): void {
     const cache = this.cache;
-    if (level === 1) {
-      const small = cache.insert(pageLo, (tag << 16) | (pageHi << 1) | 1, salt);
-      cache.words[small + LO] = lo | rights;
-      cache.words[small + HI] = hi;
-      if (this.#bySid) cache.words[small + DOMAIN] = domain;
-      return;
-    }
     const cls = this.#fractures ? 0 : level - 1;
     const shift = cls * 9;
     const page = cls === 0 ? pageLo : (pageLo >>> shift) | (pageHi << (32 - shift));
-    const at = cache.insert(page, cacheKey(tag, cls, pageHi >>> shift), salt);
+    const at = cache.insert(page, cacheKey(tag, cls, pageHi >>> shift), this.saltOf(tag));
     // A piece of a superpage takes the page bits that its leaf leaves open.
     const piece = this.#fractures ? (pageLo & ((1 << ((level - 1) * 9)) - 1)) << 12 : 0;
     cache.words[at + LO] = lo | piece | rights;
@@ -133,14 +118,25 @@ export class Iotlb {
   /** Page-selective: drops the domain's entries that overlap 2^maskLg2 pages; a superpage goes as a whole. */
   invalidatePages(domain: number, pageHi: number, pageLo: number, maskLg2: number): void {
     const cache = this.cache;
-    for (let cls = 0; cls < NR_CLASSES; cls++) {
+    if (this.#bySid) return this.#invalidateBySid(domain, pageHi, pageLo, maskLg2);
+    const salt = Math.imul(domain, SALT);
+    if (maskLg2 === 0) cache.drop(pageLo, (domain << 16) | (pageHi << 1) | 1, salt);
+    else if (cache.nrLive(0) !== 0) dropRange(cache, domain, 0, pageHi, pageLo, maskLg2, salt);
+    if (cache.nrLive(1) + cache.nrLive(2) === 0) return;
+    for (let cls = 1; cls < NR_CLASSES; cls++) {
       if (cache.nrLive(cls) === 0) continue;
       const shift = cls * 9;
-      const hi = pageHi >>> shift;
+      const page = (pageLo >>> shift) | (pageHi << (32 - shift));
+      dropRange(cache, domain, cls, pageHi >>> shift, page, Math.max(0, maskLg2 - shift), salt);
+    }
+  }
+
+  #invalidateBySid(domain: number, pageHi: number, pageLo: number, maskLg2: number): void {
+    for (let cls = 0; cls < NR_CLASSES; cls++) {
+      if (this.cache.nrLive(cls) === 0) continue;
+      const shift = cls * 9;
       const page = cls === 0 ? pageLo : (pageLo >>> shift) | (pageHi << (32 - shift));
-      const lg2 = Math.max(0, maskLg2 - shift);
-      if (this.#bySid) this.#dropOfDomain(domain, cls, hi, page, lg2);
-      else dropRange(cache, domain, cls, hi, page, lg2, tagSalt(domain));
+      this.#dropOfDomain(domain, cls, pageHi >>> shift, page, Math.max(0, maskLg2 - shift));
     }
   }
 

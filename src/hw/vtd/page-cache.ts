@@ -7,8 +7,22 @@
  * the fault that the table entry gives.
  */
 import type { PhysMem } from '../../mem/index.ts';
-import { cacheKey, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '../tlb/set-cache.ts';
+import { dropRange } from '../tlb/range.ts';
+import {
+  cacheKey,
+  ENTRY_KEY,
+  HASH_MULTIPLIER,
+  keyClass,
+  keyPageHi,
+  keyTag,
+  type SetCache,
+  tagSalt,
+} from '../tlb/set-cache.ts';
 
+// Local constants for speed, see set-cache.ts.
+const SALT: number = tagSalt(1);
+const MULTIPLIER: number = HASH_MULTIPLIER;
+const KEY: number = ENTRY_KEY;
 const DATA_SLOT = 2;
 const DATA_RIGHTS = 3;
 /** Offsets of an entry's words, and the key of level 2 without domain and page, for the owner of the short walk. */
@@ -33,26 +47,29 @@ export class PageCache {
   /** Slot and rights of the table entry that find() answered with. */
   slot = 0;
   rights = 0;
+  /** For the short walk, which probes without a call in between. */
+  readonly cache: SetCache;
 
-  readonly #cache: SetCache;
   readonly #mem: PhysMem;
 
   constructor(cache: SetCache, mem: PhysMem) {
-    this.#cache = cache;
+    this.cache = cache;
     this.#mem = mem;
   }
 
   /** @returns 0 and the next table in `slot` and `rights`; a fault reason; or -1 when nothing is held. */
   find(domain: number, level: number, pageHi: number, pageLo: number): number {
-    const cache = this.#cache;
+    const cache = this.cache;
     if (cache.nrLive(level) === 0) return -1;
     const shift = (level - 1) * 9;
     const page = (pageLo >>> shift) | (pageHi << (32 - shift));
-    const at = cache.find(page, cacheKey(domain, level, pageHi >>> shift), tagSalt(domain));
+    const key = (domain << 16) | (level << 10) | ((pageHi >>> shift) << 1) | 1;
+    const at = cache.find(page, key, Math.imul(domain, SALT));
     if (at < 0) return -1;
+    const word = cache.words[at + DATA_RIGHTS];
     this.slot = cache.words[at + DATA_SLOT];
-    this.rights = cache.words[at + DATA_RIGHTS] & 3;
-    return cache.words[at + DATA_RIGHTS] >>> 2;
+    this.rights = word & 3;
+    return word >>> 2;
   }
 
   /** Keeps a table entry. @param slot next table, -1 with a reason. */
@@ -65,35 +82,47 @@ export class PageCache {
     rights: number,
     reason: number,
   ): void {
+    const cache = this.cache;
+    const words = cache.words;
     const shift = (level - 1) * 9;
     const page = (pageLo >>> shift) | (pageHi << (32 - shift));
-    const at = this.#cache.insert(page, cacheKey(domain, level, pageHi >>> shift), tagSalt(domain));
-    this.#cache.words[at + DATA_SLOT] = slot;
-    this.#cache.words[at + DATA_RIGHTS] = (reason << 2) | rights;
+    // SetCache.insert, written out: a full walk holds three of these.
+    const hash = Math.imul(page + Math.imul(domain, SALT), MULTIPLIER);
+    const at = cache.entries + ((hash >>> cache.hashShift) & cache.setMask);
+    if (words[at + KEY] !== 0) cache.makeRoom(at);
+    words[at] = page;
+    words[at + KEY] = (domain << 16) | (level << 10) | ((pageHi >>> shift) << 1) | 1;
+    words[at + DATA_SLOT] = slot;
+    words[at + DATA_RIGHTS] = (reason << 2) | rights;
+    words[cache.counts + level] += 1;
   }
 
   /** Drops the domain's entries of all levels that cover any of 2^maskLg2 pages. The page numbers are aligned to them. */
   invalidatePages(domain: number, pageHi: number, pageLo: number, maskLg2: number): void {
+    const cache = this.cache;
+    const salt = Math.imul(domain, SALT);
     for (let level = 2; level <= 4; level++) {
-      if (this.#cache.nrLive(level) === 0) continue;
+      if (cache.nrLive(level) === 0) continue;
       const shift = (level - 1) * 9;
       const page = (pageLo >>> shift) | (pageHi << (32 - shift));
-      dropRange(this.#cache, domain, level, pageHi >>> shift, page, Math.max(0, maskLg2 - shift), tagSalt(domain));
+      const hi = pageHi >>> shift;
+      if (maskLg2 <= shift) cache.drop(page, (domain << 16) | (level << 10) | (hi << 1) | 1, salt);
+      else dropRange(cache, domain, level, hi, page, maskLg2 - shift, salt);
     }
   }
 
   invalidateDomain(domain: number): void {
-    this.#cache.dropTag(domain);
+    this.cache.dropTag(domain);
   }
 
   invalidateAll(): void {
-    this.#cache.clear();
+    this.cache.clear();
   }
 
   /** What is held, for tests and people. */
   entries(): StructureEntry[] {
     const found: StructureEntry[] = [];
-    this.#cache.forEach((words, at) => {
+    this.cache.forEach((words, at) => {
       const key = words[at + 1];
       const level = keyClass(key);
       const slot = words[at + DATA_SLOT];
@@ -108,45 +137,4 @@ export class PageCache {
     });
     return found;
   }
-}
-
-/** Probes beat a scan up to this part of the entries; a probe touches one host cache line in a scattered order. */
-const PROBE_FRACTION = 4;
-
-/**
- * Drops 2^lg2 pages of one tag and class. Small ranges are probed page by page, so that the cost of the common one-page
- * request does not grow with the cache; large ones are a scan.
- */
-export function dropRange(
-  cache: SetCache,
-  tag: number,
-  cls: number,
-  pageHi: number,
-  pageLo: number,
-  lg2: number,
-  salt: number,
-): void {
-  const key = cacheKey(tag, cls, pageHi);
-  if (lg2 === 0) {
-    cache.drop(pageLo, key, salt);
-  } else if (lg2 < 16 && 1 << lg2 <= cache.nrEntries / PROBE_FRACTION) {
-    const first = pageLo & -(1 << lg2);
-    for (let index = 0; index < 1 << lg2; index++) cache.drop(first + index, key, salt);
-  } else {
-    scanRange(cache, tag, key, pageLo, lg2);
-  }
-}
-
-/** Apart, because a function that holds a closure allocates its variables on every call, taken or not. */
-function scanRange(cache: SetCache, tag: number, key: number, pageLo: number, lg2: number): void {
-  cache.dropWhere((words, at) => isInRange(words, at, key, pageLo, lg2) && keyTag(words[at + 1]) === tag);
-}
-
-/** Whether an entry has the class of `key` and its page lies in the 2^lg2 pages around pageLo and the key's high bits. */
-export function isInRange(words: Int32Array, at: number, key: number, pageLo: number, lg2: number): boolean {
-  const difference = words[at + 1] ^ key;
-  if ((difference & 0xfc00) !== 0) return false;
-  const hi = (difference >>> 1) & 0x1ff;
-  if (lg2 >= 32) return lg2 >= 41 || hi >>> (lg2 - 32) === 0;
-  return hi === 0 && (words[at] ^ pageLo) >>> lg2 === 0;
 }

@@ -44,7 +44,6 @@ const {
   IQH_REG,
   IQT_REG,
   IQ_INDEX_SHIFT,
-  QI_DESC_BYTES,
   WAIT_IF,
   WAIT_SW,
 } = vtd;
@@ -54,6 +53,9 @@ const QUEUE_HI: number = layout.QUEUE_HI;
 const QUEUE_LO: number = layout.QUEUE_LO;
 const QUEUE_NR: number = layout.QUEUE_NR;
 
+/** Descriptors per 4 KiB page of the ring, as a shift and a mask. */
+const PAGE_SHIFT = 8;
+const PAGE_MASK = 255;
 const FSTS = FSTS_REG >> 2;
 const IQH = IQH_REG >> 2;
 const IQT = IQT_REG >> 2;
@@ -122,10 +124,36 @@ export class InvalidationQueue {
     const tail = words[IQT] >>> IQ_INDEX_SHIFT;
     if (tail >= nr) return this.#stop(IQEI_INVALID_TAIL);
     let head = words[IQH] >>> IQ_INDEX_SHIFT;
+    // Frames do not move, so each page of the ring is looked up once per run, not once per descriptor.
+    const firstPfn = (words[QUEUE_HI] & 0xfffff) * 1048576 + (words[QUEUE_LO] >>> 12);
+    let page = -1;
+    let base = 0;
     while (head !== tail) {
       if (words[INJECTED] === FSTS_ICE) return this.#injectedError();
-      const error = this.#execute(head);
-      if (error > 0) return this.#stop(error);
+      if (head >>> PAGE_SHIFT !== page) {
+        page = head >>> PAGE_SHIFT;
+        const slot = this.#mem.slotOf(firstPfn + page);
+        if (slot < 0) return this.#stop(IQEI_FETCH_FAILED);
+        base = slot << 10;
+      }
+      const memory = this.#mem.words;
+      const at = base + ((head & PAGE_MASK) << 2);
+      const w0 = memory[at];
+      const w1 = memory[at + 1];
+      const w2 = memory[at + 2];
+      const w3 = memory[at + 3];
+      // The type has seven bits: 3:0 and 11:9. Nearly all descriptors are of two types.
+      const type = w0 & 0xe0f;
+      let error: number;
+      if (type === DESC_IOTLB) error = this.#iotlb(w0, w1, w2, w3);
+      else if (type === DESC_WAIT) error = this.#wait(w0, w1, w2, w3);
+      else error = this.#rare(w0, w1, w2, w3);
+      if (error === 0) {
+        const { listener } = this.#holder;
+        if (listener !== null) listener.descriptor(w0, w1, w2, w3);
+      } else if (error > 0) {
+        return this.#stop(error);
+      }
       head = head + 1 === nr ? 0 : head + 1;
       words[IQH] = head << IQ_INDEX_SHIFT;
       if ((words[FSTS] & STOPPED) !== 0) return;
@@ -149,28 +177,13 @@ export class InvalidationQueue {
     this.#faults.setStatus(bit);
   }
 
-  /** Fetches and executes one descriptor. @returns 0, DROPPED, or the IQEI code of what is wrong with it */
-  #execute(index: number): number {
-    const words = this.#words;
-    const address = (words[QUEUE_HI] & 0xfffff) * 4294967296 + (words[QUEUE_LO] >>> 0) + index * QI_DESC_BYTES;
-    const slot = this.#mem.slotOf(Math.floor(address / 4096));
-    if (slot < 0) return IQEI_FETCH_FAILED;
-    const at = (slot << 10) + ((address & 0xfff) >>> 2);
-    const w0 = this.#mem.words[at];
-    const w1 = this.#mem.words[at + 1];
-    const w2 = this.#mem.words[at + 2];
-    const w3 = this.#mem.words[at + 3];
-    // The type has seven bits: 3:0 and 11:9.
+  /** Executes a descriptor of another type. @returns like those below 0, DROPPED, or the IQEI code of what is wrong with it */
+  #rare(w0: number, w1: number, w2: number, w3: number): number {
     const type = (w0 & 15) | ((w0 & 0xe00) >>> 5);
-    let error: number;
-    if (type === DESC_IOTLB) error = this.#iotlb(w0, w1, w2, w3);
-    else if (type === DESC_WAIT) error = this.#wait(w0, w1, w2, w3);
-    else if (type === DESC_CONTEXT) error = this.#context(w0, w1, w2, w3);
-    else if (type === DESC_DEVICE_IOTLB) error = this.#deviceIotlb(w0, w1, w2);
-    else if (type === DESC_INTERRUPT_ENTRY) error = this.#interruptEntry(w0, w1, w2, w3);
-    else error = IQEI_INVALID_TYPE;
-    if (error === 0) this.#holder.listener?.descriptor(w0, w1, w2, w3);
-    return error;
+    if (type === DESC_CONTEXT) return this.#context(w0, w1, w2, w3);
+    if (type === DESC_DEVICE_IOTLB) return this.#deviceIotlb(w0, w1, w2);
+    if (type === DESC_INTERRUPT_ENTRY) return this.#interruptEntry(w0, w1, w2, w3);
+    return IQEI_INVALID_TYPE;
   }
 
   /** 6.5.2.1. Reserved: 8:6, 15:12, 63:50, the upper half. */

@@ -84,9 +84,9 @@ export class SecondStage {
     for (let level = topLevel; ; level--) {
       // 1. The table must exist. (Only the top one can be missing here: the others were looked up in step 7.)
       if (slot < 0) return FR_NEXT_TABLE_UNREACHABLE;
-      // 2. The entry that nine bits of the page number select; at level 4 they straddle the two words.
+      // 2. The entry that the last nine bits of the page number at this level select.
       const shift = (level - 1) * 9;
-      const number = shift === 27 ? (pageLo >>> 27) | (pageHi << 5) : pageLo >>> shift;
+      const number = level === 1 ? pageLo : (pageLo >>> shift) | (pageHi << (32 - shift));
       const index = (slot << 10) + ((number & 0x1ff) << 1);
       const lo = words[index];
       const hi = words[index + 1];
@@ -115,7 +115,7 @@ export class SecondStage {
         return 0;
       }
       // 7. The next table.
-      slot = this.#mem.slotOf((hi & ADDR_MASK_HI) * 0x100000 + (lo >>> 12));
+      slot = this.#mem.slotOf(hi === 0 ? lo >>> 12 : (hi & ADDR_MASK_HI) * 0x100000 + (lo >>> 12));
       if (slot < 0) return FR_NEXT_TABLE_UNREACHABLE;
       if (this.#holds) this.#cache.hold(domain, level, pageHi, pageLo, slot, rights, 0);
     }

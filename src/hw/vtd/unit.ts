@@ -1,9 +1,9 @@
 /**
- * One VT-d remapping unit in legacy mode: the register window and the translation of requests. VT-d rev. 4.1 sections 3.4
- * and 3.7 (translation), 3.14 (interrupt address range), 7.1.3 (fault conditions), 11.4 (registers). Version 1.0, no
- * scalable mode, no interrupt remapping, no device TLBs, no protected memory regions, no advanced fault log.
+ * One VT-d remapping unit in legacy mode: the register window, and the hit path of translation (the rest of which is
+ * translation.ts). VT-d rev. 4.1 section 11.4 (registers). Version 1.0, no scalable mode, no interrupt remapping, no device
+ * TLBs, no protected memory regions, no advanced fault log.
  *
- * All mutable state is one Int32Array (layout.ts); the parts see it through views. What the parts keep in fields besides
+ * All mutable state is one Int32Array (layout.ts); the parts see it whole. What the parts keep in fields besides
  * are results of the call under way.
  *
  * Two limits of the model: DMA is atomic, so draining (DR, DW) has nothing to wait for; and setting GCMD bits takes no
@@ -12,21 +12,20 @@
 import type { Clock } from '../../base/index.ts';
 import type { MmioDevice, PhysMem } from '../../mem/index.ts';
 import { vtd } from '../../spec/index.ts';
-import { cacheKey, ENTRY_KEY, HASH_MULTIPLIER, keyClass, SetCache, tagSalt } from '../tlb/set-cache.ts';
+import { ENTRY_KEY, HASH_MULTIPLIER, SetCache } from '../tlb/set-cache.ts';
 import { capHi, capLo, ecapLo, FRCD_OFFSET, fullConfig, IOTLB_OFFSET, IVA_OFFSET } from './config.ts';
 import type { FullVtdConfig, VtdConfig } from './config.ts';
-import { ContextCache, factsDomain, factsLevels, factsReason, factsSuppressesFaults } from './context.ts';
-import { factsTranslationType, type ContextEntry } from './context.ts';
+import { ContextCache, type ContextEntry } from './context.ts';
 import { armDeadline, disarmDeadline, takeDeadline } from './deadline.ts';
 import { EventMessages, type VtdListener } from './events.ts';
 import { FaultLog, type FaultRecord } from './fault.ts';
 import { Invalidator } from './invalidate.ts';
-import { DATA_DOMAIN, DATA_HI, DATA_LO, entryFaultRights, entryReason, Iotlb, type IotlbEntry } from './iotlb.ts';
+import { DATA_HI, DATA_LO, Iotlb, type IotlbEntry } from './iotlb.ts';
 import * as layout from './layout.ts';
-import { LEAF_TABLE_KEY, PageCache, STRUCTURE_RIGHTS, STRUCTURE_SLOT, type StructureEntry } from './page-cache.ts';
+import { PageCache, type StructureEntry } from './page-cache.ts';
 import { InvalidationQueue } from './queue.ts';
 import { RegisterInvalidation } from './register-invalidation.ts';
-import { NOT_PRESENT, SecondStage } from './second-stage.ts';
+import { Translation } from './translation.ts';
 import { drainWriteBuffer } from './write-buffer.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
@@ -39,12 +38,6 @@ const {
   FECTL_REG,
   FEDATA_REG,
   FEUADDR_REG,
-  FR_BEYOND_ADDRESS_WIDTH,
-  FR_INTERRUPT_RANGE_OUTPUT,
-  FR_NEXT_TABLE_UNREACHABLE,
-  FR_READ_DENIED,
-  FR_REQUEST_BLOCKED,
-  FR_WRITE_DENIED,
   FSTS_ICE,
   FSTS_ITE,
   FSTS_REG,
@@ -70,8 +63,6 @@ const {
   IQT_REG,
   IQ_INDEX_SHIFT,
   RTADDR_REG,
-  TT_DEVICE_TLB,
-  TT_PASS_THROUGH,
   VER_REG,
 } = vtd;
 
@@ -81,50 +72,30 @@ const MULTIPLIER: number = HASH_MULTIPLIER;
 const KEY: number = ENTRY_KEY;
 const LEAF_LO: number = DATA_LO;
 const LEAF_HI: number = DATA_HI;
-const LEAF_DOMAIN: number = DATA_DOMAIN;
-const NEAR_SLOT: number = STRUCTURE_SLOT;
-const NEAR_RIGHTS: number = STRUCTURE_RIGHTS;
-const LEVEL_2: number = LEAF_TABLE_KEY;
-const SALT: number = tagSalt(1);
 const ARMED: number = layout.ARMED;
 const HOT_SID: number = layout.HOT_SID;
 const HOT_KEY: number = layout.HOT_KEY;
 const HOT_SALT: number = layout.HOT_SALT;
-const HOT_FACTS: number = layout.HOT_FACTS;
-const HOT_SLOT: number = layout.HOT_SLOT;
 const HOT_LIMIT_HI: number = layout.HOT_LIMIT_HI;
 const REGISTERS_END = 0x100;
 const DOORBELL: number = IQT_REG;
 const GSTS = GSTS_REG >> 2;
 /** Bits of GCMD that stay as written, and those that ask for one action. */
 const STICKY = GCMD_TE | GCMD_EAFL | GCMD_QIE | GCMD_IRE | GCMD_CFI;
-/** Request attributes in `access`: the PCIe AT field above the two rights. */
-export const ACCESS_READ = 1;
-export const ACCESS_WRITE = 2;
-export const ACCESS_TRANSLATION_REQUEST: number = 1 << 2;
-export const ACCESS_TRANSLATED: number = 2 << 2;
-
 export class VtdUnit implements MmioDevice {
   listener: VtdListener | null = null;
   readonly config: FullVtdConfig;
 
   readonly #mem: PhysMem;
   readonly #clock: Clock;
-  readonly #bySid: boolean;
-  readonly #holdsFaults: boolean;
-  readonly #holdsDenied: boolean;
   readonly #words: Int32Array;
-  readonly #tlb: SetCache;
   readonly #tlbEntries: number;
   readonly #tlbHashShift: number;
   readonly #tlbSetMask: number;
   readonly #iotlb: Iotlb;
   readonly #pageCache: PageCache;
-  readonly #structure: SetCache;
-  readonly #reservedLo: number;
-  readonly #reservedHi: number;
   readonly #contexts: ContextCache;
-  readonly #secondStage: SecondStage;
+  readonly #translation: Translation;
   readonly #events: EventMessages;
   readonly #faults: FaultLog;
   readonly #invalidator: Invalidator;
@@ -139,26 +110,20 @@ export class VtdUnit implements MmioDevice {
     this.config = full;
     this.#mem = mem;
     this.#clock = clock;
-    this.#bySid = full.tagBySid;
-    this.#holdsFaults = full.holdsNotPresent;
-    this.#holdsDenied = full.holdsDenied;
     this.#words = words;
-    const contexts = new SetCache(words.subarray(place.contexts, place.iotlb), full.contextCache, 2, 1);
-    const tlbWords = words.subarray(place.iotlb, place.pageCache);
-    this.#tlb = new SetCache(tlbWords, full.iotlb, layout.nrIotlbData(full), layout.NR_PAGE_CLASSES);
-    this.#tlbEntries = place.iotlb + this.#tlb.entries;
-    this.#tlbHashShift = this.#tlb.hashShift;
-    this.#tlbSetMask = this.#tlb.setMask;
-    const levels = new SetCache(words.subarray(place.pageCache), full.pageCache, 2, layout.NR_LEVEL_CLASSES);
+    const nrIotlbData = layout.nrIotlbData(full);
+    const contexts = new SetCache(words, full.contextCache, 2, 1, place.contexts);
+    const tlb = new SetCache(words, full.iotlb, nrIotlbData, layout.NR_PAGE_CLASSES, place.iotlb);
+    const levels = new SetCache(words, full.pageCache, 2, layout.NR_LEVEL_CLASSES, place.pageCache);
+    this.#tlbEntries = tlb.entries;
+    this.#tlbHashShift = tlb.hashShift;
+    this.#tlbSetMask = tlb.setMask;
     this.#contexts = new ContextCache(words, contexts, mem, full);
-    this.#iotlb = new Iotlb(this.#tlb, full);
+    this.#iotlb = new Iotlb(tlb, full);
     this.#pageCache = new PageCache(levels, mem);
-    this.#structure = levels;
-    this.#secondStage = new SecondStage(mem, this.#pageCache, full);
-    this.#reservedLo = this.#secondStage.reservedLo;
-    this.#reservedHi = this.#secondStage.reservedHi;
     this.#events = new EventMessages(words, this);
     this.#faults = new FaultLog(words, full.nfr, this.#events);
+    this.#translation = new Translation(words, mem, this.#contexts, this.#iotlb, this.#pageCache, this.#faults, full);
     this.#invalidator = new Invalidator(this.#contexts, this.#iotlb, this.#pageCache, full);
     this.#queue = new InvalidationQueue(words, mem, this.#invalidator, this.#faults, this.#events, this, full);
     this.#registers = new RegisterInvalidation(words, mem, this.#invalidator, this, full);
@@ -189,168 +154,36 @@ export class VtdUnit implements MmioDevice {
       if (words[at] === page && words[at + KEY] === (words[HOT_KEY] | ((hi >>> 12) << 1))) {
         const leaf = words[at + LEAF_LO];
         if ((leaf & access) === access) return words[at + LEAF_HI] * TWO_32 + (((leaf & -4096) | (lo & 4095)) >>> 0);
+        // Held, but no answer for this request: mostly "not present".
+        if (access <= 3 && hi < words[HOT_LIMIT_HI]) return this.#translation.answer(at, sid, hi, lo, access);
       }
     }
-    // Anything but a plain hit is worked out there. The plus tells V8 that both results are numbers: without it the two join
-    // as a tagged value, and a hit allocates.
+    // Anything but a hit is worked out there. The plus tells V8 that both results are numbers: without it the two join as a
+    // tagged value, and a hit allocates.
     // oxlint-disable-next-line typescript/no-unnecessary-type-conversion
-    return +this.#resolve(sid, hi, lo, access);
+    return +this.#translation.resolve(sid, hi, lo, access);
   }
 
   /**
-   * The whole of translation, in the specification's order, one exit per outcome. One long function on purpose also for
-   * speed: V8 would inline a shorter one into translate(), whose hit path then spills its registers (10 ns instead of 7.5).
+   * Translates a DMA of `nr` pages: one request for each, in order. The same as so many calls of `translate`.
+   * @param iova of the first request; those that follow have the same offset in their pages
+   * @param into gets what `translate` would return
    */
-  #resolve(sid: number, hi: number, lo: number, access: number): number {
-    const words = this.#words;
-    // 1. Translation off: every address is physical.
-    if (words[GSTS] >= 0) return hi * TWO_32 + (lo >>> 0);
-    // 2. Interrupt range: a message to an APIC, not an address of memory; tables are not consulted (3.14).
-    if (hi === 0 && lo >>> 20 === 0xfee) return hi * TWO_32 + (lo >>> 0);
-    // 3. Root and context, unless the one used last is wanted, which passed steps 3 to 5.
-    let facts = words[HOT_FACTS];
-    if (words[HOT_SID] !== sid || access > 3) {
-      facts = this.#contexts.find(sid);
-      const contextReason = factsReason(facts);
-      if (contextReason !== 0) return this.#deny(sid, hi, lo, access, contextReason, facts);
-      // 4. Only TT = 1 lets devices ask for translations and send translated requests, which pass.
-      const type = factsTranslationType(facts);
-      if (access > 3) {
-        if (type !== TT_DEVICE_TLB) return this.#deny(sid, hi, lo, access, FR_REQUEST_BLOCKED, facts);
-        if (access >= ACCESS_TRANSLATED) return hi * TWO_32 + (lo >>> 0);
+  translateRun(sid: number, iova: number, nr: number, access: number, into: Float64Array): void {
+    // In pieces that lie under one table of leaves. The first request makes the context the one used last.
+    let done = 0;
+    while (done < nr) {
+      const at = iova + done * 4096;
+      into[done] = this.translate(sid, at, access);
+      const left = nr - done;
+      const room = 512 - ((at / 4096) & 511);
+      const count = left < room ? left : room;
+      const next = at + 4096;
+      if (count > 1) {
+        this.#translation.resolveRun(sid, (next / TWO_32) | 0, next | 0, count - 1, access, into, done + 1);
       }
-      // 5. Pass-through.
-      if (type === TT_PASS_THROUGH) return hi * TWO_32 + (lo >>> 0);
-      this.#remember(sid, facts);
+      done += count;
     }
-    // 6. The address must fit the context's width and the unit's.
-    if (hi >= words[HOT_LIMIT_HI]) return this.#deny(sid, hi, lo, access, FR_BEYOND_ADDRESS_WIDTH, facts);
-    // 7. A cached answer.
-    const domain = facts >>> 16;
-    const tag = this.#bySid ? sid : domain;
-    const pageHi = hi >>> 12;
-    const pageLo = (hi << 20) | (lo >>> 12);
-    const found = this.#iotlb.find(tag, pageHi, pageLo, words[HOT_SALT]);
-    if (found >= 0) return this.#answer(found, sid, hi, lo, access, facts);
-    // 8a. The walk that most misses need: the level 1 table is cached and its entry plain. One compare for each thing that it
-    // must not be; whatever fails one is walked again exactly. Written out here: through calls it took twice as long.
-    const rights = access & 3;
-    const structure = this.#structure;
-    const near = structure.find(
-      (pageLo >>> 9) | (pageHi << 23),
-      (domain << 16) | LEVEL_2 | ((pageHi >>> 9) << 1),
-      Math.imul(domain, SALT),
-    );
-    if (near >= 0 && structure.words[near + NEAR_RIGHTS] <= 3) {
-      const tables = this.#mem.deviceWords;
-      const index = (structure.words[near + NEAR_SLOT] << 10) + ((pageLo & 0x1ff) << 1);
-      const leafLo = tables[index];
-      const leafHi = tables[index + 1];
-      const plain = leafLo & structure.words[near + NEAR_RIGHTS];
-      if (
-        plain !== 0 &&
-        (plain & rights) === rights &&
-        ((leafLo & this.#reservedLo) | (leafHi & this.#reservedHi)) === 0
-      ) {
-        if (leafLo >>> 20 !== 0xfee) {
-          const tlb = this.#tlb;
-          const entry = tlb.insert(pageLo, (tag << 16) | (pageHi << 1) | 1, words[HOT_SALT]);
-          tlb.words[entry + LEAF_LO] = (leafLo & -4096) | plain;
-          tlb.words[entry + LEAF_HI] = leafHi & 0xfffff;
-          if (this.#bySid) tlb.words[entry + LEAF_DOMAIN] = domain;
-          return (leafHi & 0xfffff) * TWO_32 + (((leafLo & -4096) | (lo & 4095)) >>> 0);
-        }
-      }
-    }
-    // 8. The walk.
-    const walk = this.#secondStage;
-    const reason = walk.walk(domain, words[HOT_SLOT], facts & 7, pageHi, pageLo, rights);
-    if (reason !== 0) {
-      // Aborted reads are never held, see ContextCache.
-      if (this.#holdsFaults && reason !== FR_NEXT_TABLE_UNREACHABLE) {
-        this.#iotlb.holdFault(tag, domain, pageHi, pageLo, reason, 0);
-      }
-      return this.#deny(sid, hi, lo, access, reason === NOT_PRESENT ? lacking(0, rights) : reason, facts);
-    }
-    // 9. Rights. The translation exists and may be kept although this request may not use it.
-    const paddrLo = outputLo(walk.leafLo, walk.leafLevel, lo);
-    const isInterruptRange = walk.leafHi === 0 && paddrLo >>> 20 === 0xfee;
-    if ((walk.leafRights & rights) !== rights) {
-      // Not with an output that step 10 would refuse: the hit test of translate() relies on entries without such.
-      if (this.#holdsDenied && !isInterruptRange) this.#hold(tag, domain, pageHi, pageLo);
-      return this.#deny(sid, hi, lo, access, lacking(walk.leafRights, rights), facts);
-    }
-    // 10. The output must not be the interrupt range.
-    if (isInterruptRange) {
-      if (this.#holdsFaults)
-        this.#iotlb.holdFault(tag, domain, pageHi, pageLo, FR_INTERRUPT_RANGE_OUTPUT, walk.leafRights);
-      return this.#deny(sid, hi, lo, access, FR_INTERRUPT_RANGE_OUTPUT, facts);
-    }
-    this.#hold(tag, domain, pageHi, pageLo);
-    return walk.leafHi * TWO_32 + (paddrLo >>> 0);
-  }
-
-  /** Makes a context the one used last. */
-  #remember(sid: number, facts: number): void {
-    const words = this.#words;
-    const slot = this.#contexts.slot;
-    const tag = this.#bySid ? sid : factsDomain(facts);
-    // A context whose top table is missing is not cached (ContextCache), so it serves this request only.
-    words[HOT_SID] = slot < 0 ? -1 : sid;
-    words[HOT_KEY] = cacheKey(tag, 0, 0);
-    words[HOT_SALT] = this.#iotlb.saltOf(tag);
-    words[HOT_FACTS] = facts;
-    words[HOT_SLOT] = slot;
-    words[HOT_LIMIT_HI] = 1 << (Math.min(factsLevels(facts) * 9 + 12, this.config.mgaw) - 32);
-  }
-
-  #hold(tag: number, domain: number, pageHi: number, pageLo: number): void {
-    const walk = this.#secondStage;
-    this.#iotlb.hold(
-      tag,
-      domain,
-      pageHi,
-      pageLo,
-      walk.leafLevel,
-      walk.leafLo,
-      walk.leafHi,
-      walk.leafRights,
-      this.#words[HOT_SALT],
-    );
-  }
-
-  /** The outcome that an IOTLB entry gives. */
-  #answer(at: number, sid: number, hi: number, lo: number, access: number, facts: number): number {
-    const entry = this.#tlb.words;
-    const leafLo = entry[at + LEAF_LO];
-    const leafHi = entry[at + LEAF_HI];
-    const rights = access & 3;
-    const reason = entryReason(leafLo);
-    if (reason !== 0) {
-      const held = entryFaultRights(leafLo);
-      const isRights = reason === NOT_PRESENT || (reason === FR_INTERRUPT_RANGE_OUTPUT && (held & rights) !== rights);
-      return this.#deny(sid, hi, lo, access, isRights ? lacking(held, rights) : reason, facts);
-    }
-    if ((leafLo & rights) !== rights) {
-      const missing = lacking(leafLo, rights);
-      return this.config.faultOnCachedPermission ? this.#deny(sid, hi, lo, access, missing, facts) : -missing;
-    }
-    const paddrLo = outputLo(leafLo & -4096, keyClass(entry[at + KEY]) + 1, lo);
-    // Of a superpage only one part may lie in the interrupt range, so the entry could be cached.
-    if (leafHi === 0 && paddrLo >>> 20 === 0xfee) {
-      return this.#deny(sid, hi, lo, access, FR_INTERRUPT_RANGE_OUTPUT, facts);
-    }
-    return leafHi * TWO_32 + (paddrLo >>> 0);
-  }
-
-  /** Logs a fault, unless the context says not to, and blocks the request. */
-  #deny(sid: number, hi: number, lo: number, access: number, reason: number, facts: number): number {
-    // A translation request is answered "no rights" instead of being a fault (4.2.3).
-    const isAnswer =
-      (access & ACCESS_TRANSLATION_REQUEST) !== 0 &&
-      (reason === FR_READ_DENIED || reason === FR_WRITE_DENIED || reason === FR_BEYOND_ADDRESS_WIDTH);
-    if (!factsSuppressesFaults(facts) && !isAnswer) this.#faults.record(sid, lo, hi, access, reason);
-    return -reason;
   }
 
   /** Lets delayed invalidations complete whose time has come. */
@@ -383,8 +216,8 @@ export class VtdUnit implements MmioDevice {
   }
 
   write32(offset: number, value: number): void {
-    this.step();
     const words = this.#words;
+    if (words[ARMED] !== 0) this.step();
     const word = value | 0;
     // The doorbell, which is nearly all writes there are, before the switch goes through the rest.
     if (offset === DOORBELL) {
@@ -479,14 +312,14 @@ export class VtdUnit implements MmioDevice {
   }
 
   #doorbell(): void {
-    this.listener?.doorbell(this.#words[IQT_REG >> 2] >>> IQ_INDEX_SHIFT);
+    if (this.listener !== null) this.listener.doorbell(this.#words[DOORBELL >> 2] >>> IQ_INDEX_SHIFT);
     this.#startQueue();
   }
 
   #startQueue(): void {
-    if (!this.#queue.hasWork()) return;
     if (this.config.completionDelayNs === 0) this.#queue.run();
-    else armDeadline(this.#words, layout.DEADLINE_QUEUE, this.#clock.nowNs() + this.config.completionDelayNs);
+    else if (this.#queue.hasWork())
+      armDeadline(this.#words, layout.DEADLINE_QUEUE, this.#clock.nowNs() + this.config.completionDelayNs);
   }
 
   /** A busy bit was set in CCMD or IOTLB. */
@@ -544,17 +377,6 @@ export class VtdUnit implements MmioDevice {
   pendingFaults(): FaultRecord[] {
     return this.#faults.pending();
   }
-}
-
-/** The reason for a request that needs `rights` and has `held`; a missing W decides. */
-function lacking(held: number, rights: number): number {
-  return (rights & ~held & ACCESS_WRITE) !== 0 ? FR_WRITE_DENIED : FR_READ_DENIED;
-}
-
-/** Low word of the output: the leaf's address with the IOVA's bits below the leaf's size. */
-function outputLo(leafLo: number, level: number, lo: number): number {
-  const mask = (1 << (level * 9 + 3)) - 1;
-  return (leafLo & ~mask) | (lo & mask);
 }
 
 /** `after` with the bits in `mask` taken from `before`. */

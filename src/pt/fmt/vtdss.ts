@@ -46,6 +46,8 @@ export class VtdSsFormat implements PtFormat {
   readonly tableBitsLo: number = SS_READ | SS_WRITE;
   readonly tableBitsPerLevel: number = 0;
   readonly contiguous: boolean = false;
+  readonly plainMaskLo: number = 0;
+  readonly plainBitsLo: number = 0;
   readonly #snpAlways: number;
   readonly #snpCached: number;
 

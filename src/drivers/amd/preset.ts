@@ -23,7 +23,7 @@ export interface AmdPreset {
   readonly flushesTables: boolean;
   /**
    * With NpCache, a flush of a whole domain is split like any other range, into 63 commands of which 10 do everything: the
-   * soft lockup of bug 21. Since 2026 (6.12.96 of the stable series) a range must be shorter than 2^52 to be split.
+   * soft lockup of bug 21. Since 2026 (6.1.184 and 6.12.96 of the stable series) a range must be shorter than 2^52 to be split.
    */
   readonly splitsFullFlush: boolean;
   /** An unmap gathers its range. False until 5.14: every sync drops the whole domain. */
@@ -96,7 +96,7 @@ const PRESETS: readonly AmdPreset[] = [
   LINUX_5_1,
   { ...LINUX_5_1, name: 'linux-5.3', mapFlush: 'map' },
   LINUX_6_1,
-  { ...LINUX_6_1, name: 'linux-6.1.192', splitsFullFlush: false },
+  { ...LINUX_6_1, name: 'linux-6.1.184', splitsFullFlush: false },
   LINUX_6_12,
   { ...LINUX_6_12, name: 'linux-6.12.96', splitsFullFlush: false },
 ];

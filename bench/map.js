@@ -1,6 +1,7 @@
 /**
  * Cost of writing page tables: PageTable alone, and through the core with a driver that does nothing else, beside the same
- * work in C (bench/c/map.c, compiled with cc when there is one). ns per page, best of many short rounds.
+ * work in C (bench/c/map.c, compiled with cc when there is one). ns per page, best of many short rounds. Both formats in one
+ * process, as a machine that has both would run them: VT-d second stage, and AMD v1 with its ratio to it.
  * Usage: npm run build && node bench/map.js
  */
 import { execFileSync } from 'node:child_process';
@@ -10,21 +11,24 @@ import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { Iommu } from '../dist/iommu/index.js';
 import { PageAllocator, PhysMem } from '../dist/mem/index.js';
-import { PageTable, VtdSsFormat } from '../dist/pt/index.js';
+import { AmdV1Format, PageTable, VtdSsFormat } from '../dist/pt/index.js';
 
 const SIZES = [1, 16, 256, 512, 32768];
 const BASE = 0x4000000000;
 const PADDR = 0x100000000;
 const ROUNDS = 400;
 
-function makeTable() {
+const VTD = { name: '', format: new VtdSsFormat(), pgsizeBitmap: 0x40201000 };
+const AMD = { name: 'amd ', format: new AmdV1Format(), pgsizeBitmap: new AmdV1Format().pgsizeBitmap };
+
+function makeTable(kind) {
   const mem = new PhysMem();
   const pages = new PageAllocator(mem);
-  return new PageTable(mem, pages, new VtdSsFormat(), 4);
+  return new PageTable(mem, pages, kind.format, 4);
 }
 
 /** A driver without hardware: what is left is the core and the table. */
-function makeDomain(table) {
+function makeDomain(kind, table) {
   const ops = {
     name: 'none',
     mapPages: (domain, iova, paddr, pgsize, pgcount, prot, mapped) =>
@@ -40,7 +44,7 @@ function makeDomain(table) {
     },
     iovaToPhys: (domain, iova) => table.iovaToPhys(iova),
   };
-  return { type: 'paging', ops, pgsizeBitmap: 0x40201000, apertureLast: 2 ** 48 - 1, faultHandler: null };
+  return { type: 'paging', ops, pgsizeBitmap: kind.pgsizeBitmap, apertureLast: 2 ** 48 - 1, faultHandler: null };
 }
 
 function mapCalls(table, mapped, nr, calls) {
@@ -99,43 +103,64 @@ function time(name, count, body) {
   if (ns < (results.get(name) ?? Infinity)) results.set(name, ns);
 }
 
-function run() {
-  const table = makeTable();
+/** What one format needs to be measured. */
+function makeSide(kind) {
+  const coreTable = makeTable(kind);
+  return {
+    timed: (name, count, body) => time(kind.name + name, count, body),
+    table: makeTable(kind),
+    domain: makeDomain(kind, coreTable),
+    core: new Iommu(),
+    // For 2 MiB leaves, 256 at a time, as generic_pt's own table has a row for them, and for leaves of several entries.
+    big: makeTable(kind),
+  };
+}
+
+/** Rounds of the formats alternate: what else the machine does hits both alike. */
+function run(kinds) {
+  const sides = kinds.map((kind) => makeSide(kind));
   const mapped = { bytes: 0 };
   const freelist = [];
-  const coreTable = makeTable();
-  const domain = makeDomain(coreTable);
-  const core = new Iommu();
+  const release = (table) => {
+    for (const pfn of freelist) table.pages.free(pfn);
+    freelist.length = 0;
+  };
+  const rounds = (body) => {
+    for (let round = 0; round < ROUNDS; round++) for (const side of sides) body(side);
+  };
   for (const nr of SIZES) {
     const total = Math.max(16384, nr);
     const calls = total / nr;
-    for (let round = 0; round < ROUNDS; round++) {
-      time(`map ${nr}`, total, () => mapCalls(table, mapped, nr, calls));
-      time(`unmap ${nr}`, total, () => unmapCalls(table, freelist, nr, calls));
-      for (const pfn of freelist) table.pages.free(pfn);
-      freelist.length = 0;
-      time(`core map ${nr}`, total, () => coreMapCalls(core, domain, nr, calls));
-      time(`core unmap ${nr}`, total, () => coreUnmapCalls(core, domain, nr, calls));
-    }
+    rounds(({ timed, table, core, domain }) => {
+      timed(`map ${nr}`, total, () => mapCalls(table, mapped, nr, calls));
+      timed(`unmap ${nr}`, total, () => unmapCalls(table, freelist, nr, calls));
+      release(table);
+      timed(`core map ${nr}`, total, () => coreMapCalls(core, domain, nr, calls));
+      timed(`core unmap ${nr}`, total, () => coreUnmapCalls(core, domain, nr, calls));
+    });
   }
   const chunks = new Float64Array(32);
   for (let page = 0; page < 16; page++) chunks.set([PADDR + page * 8192, 4096], page * 2);
-  for (let round = 0; round < ROUNDS; round++) {
-    time('core mapSg 16', 16384, () => sgCalls(core, domain, chunks, 16, 1024));
+  rounds(({ timed, core, domain }) => {
+    timed('core mapSg 16', 16384, () => sgCalls(core, domain, chunks, 16, 1024));
     coreUnmapCalls(core, domain, 16, 1024);
-  }
-  mapCalls(table, mapped, 4096, 2);
-  for (let round = 0; round < ROUNDS; round++) {
-    time('lookup 1', 4096, () => lookups(table, 4096));
-    time('lookup far', 4096, () => farLookups(table, 4096));
-  }
-  // 2 MiB leaves, 256 at a time, as generic_pt's own table has a row for them.
-  const big = makeTable();
-  for (let round = 0; round < ROUNDS; round++) {
-    time('map 256x2M', 256, () => big.mapRange(BASE, 0, 2097152, 256, 3, mapped));
-    time('unmap 256x2M', 256, () => big.unmapRange(BASE, 2097152, 256, freelist));
-    for (const pfn of freelist) big.pages.free(pfn);
-    freelist.length = 0;
+  });
+  for (const { table } of sides) mapCalls(table, mapped, 4096, 2);
+  rounds(({ timed, table }) => {
+    timed('lookup 1', 4096, () => lookups(table, 4096));
+    timed('lookup far', 4096, () => farLookups(table, 4096));
+  });
+  for (const [label, bytes, nr] of [
+    ['256x2M', 2097152, 256],
+    ['512x64K', 65536, 512],
+    ['32x1M', 1048576, 32],
+  ]) {
+    rounds(({ timed, big }) => {
+      if (Math.floor(big.format.pgsizeBitmap / bytes) % 2 === 0) return;
+      timed(`map ${label}`, nr, () => big.mapRange(BASE, 0, bytes, nr, 3, mapped));
+      timed(`unmap ${label}`, nr, () => big.unmapRange(BASE, bytes, nr, freelist));
+      release(big);
+    });
   }
 }
 
@@ -157,13 +182,16 @@ function runC() {
 }
 
 const c = runC();
-run();
-console.log('operation        pages/call     ns/page    C ns/page   ratio');
+run([VTD, AMD]);
+console.log('operation            pages/call     ns/page    C ns/page   ratio  / vtdss');
 for (const [name, ns] of results) {
-  const anchor = c.get(name.replace('core ', ''));
-  const beside = anchor === undefined ? '' : `${anchor.toFixed(2).padStart(13)}${(ns / anchor).toFixed(2).padStart(8)}`;
+  const anchor = c.get(name.replace('amd ', '').replace('core ', ''));
+  const beside =
+    anchor === undefined ? ' '.repeat(21) : `${anchor.toFixed(2).padStart(13)}${(ns / anchor).toFixed(2).padStart(8)}`;
+  const vtdss = name.startsWith(AMD.name) ? results.get(name.slice(AMD.name.length)) : undefined;
+  const ratio = vtdss === undefined ? '' : (ns / vtdss).toFixed(2).padStart(9);
   const cut = name.lastIndexOf(' ');
   console.log(
-    `${name.slice(0, cut).padEnd(17)}${name.slice(cut + 1).padStart(10)}${ns.toFixed(2).padStart(12)}${beside}`,
+    `${name.slice(0, cut).padEnd(21)}${name.slice(cut + 1).padStart(10)}${ns.toFixed(2).padStart(12)}${beside}${ratio}`.trimEnd(),
   );
 }

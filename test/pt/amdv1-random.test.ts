@@ -85,6 +85,7 @@ describe.each([
           remove(leaf);
           for (let part = leaf.start; part < leaf.start + leaf.bytes;) {
             const bytes = table.leafBytes(part);
+            if (bytes === 0) expect.fail(`op ${op}: nothing maps 0x${part.toString(16)} after the split`);
             if (part < at && part + bytes > at) expect.fail(`op ${op}: no leaf begins at 0x${at.toString(16)}`);
             add({ start: part, bytes, paddr: leaf.paddr + part - leaf.start, prot: leaf.prot });
             part += bytes;

@@ -246,7 +246,7 @@ describe('splitAt', () => {
     t.table.mapRange(0, 0x100000, 0x10000, 1, RW, t.mapped);
     t.table.splitAt(0x3000);
     const sizes: number[] = [];
-    for (let at = 0; at < 0x10000; at += sizes.at(-1) as number) sizes.push(t.table.leafBytes(at));
+    for (let at = 0; at < 0x10000; at += sizes.at(-1) || K4) sizes.push(t.table.leafBytes(at));
     expect(sizes).toEqual([0x2000, 0x1000, 0x1000, 0x4000, 0x8000]);
     expect(t.table.nrTables).toBe(3);
   });
@@ -277,4 +277,27 @@ it('maps no leaf over another', () => {
   expect(t.table.mapRange(K64 + K4, 0, K4, 1, RW, t.mapped)).toBe(EADDRINUSE);
   expect(t.table.mapRange(0, 0, 2 * K64, 1, RW, t.mapped)).toBe(EADDRINUSE);
   expect(t.to(0)).toBe(-1);
+});
+
+it.each<[string, (table: PageTable) => unknown]>([
+  ['an unmap from the middle of a leaf', (table): unknown => table.unmapBytes(K64 + 5 * K4, K4, [])],
+  ['an unmap of several sizes', (table): unknown => table.unmapBytes(0, 3 * K64, [])],
+  ['a split', (table): unknown => table.splitAt(M2 + 3 * K4)],
+  ['more levels', (table): unknown => table.raiseTop()],
+])('every word that %s changes is reported to the observer of the memory', (_name, act) => {
+  const t = setup(3, { partialUnmap: 'whole-leaf' });
+  t.table.mapRange(0, G1, K4, 16, RW, t.mapped);
+  t.table.mapRange(K64, G1, K64, 2, RW, t.mapped);
+  t.table.mapRange(M2, G1, M2, 1, RW, t.mapped);
+  const before = t.mem.words.slice();
+  const reported = new Set<number>();
+  t.mem.observer = {
+    stored: (index, nrWords): void => {
+      for (let word = index; word < index + nrWords; word++) reported.add(word);
+    },
+  };
+  act(t.table);
+  const changed = [...t.mem.words.keys()].filter((index) => t.mem.words[index] !== (before[index] ?? 0));
+  expect(changed.length).toBeGreaterThan(0);
+  expect(changed.filter((index) => !reported.has(index))).toEqual([]);
 });

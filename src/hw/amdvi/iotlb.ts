@@ -49,15 +49,17 @@ export interface AmdviIotlbEntry {
 }
 
 export class AmdviIotlb {
+  /** For the hit path, which probes without a call in between. */
+  readonly cache: SetCache;
+
   readonly #words: Int32Array;
-  readonly #cache: SetCache;
   readonly #bySid: boolean;
   readonly #fractures: boolean;
 
   /** @param words the unit's state, of which this keeps two words that tell which large classes may be held */
   constructor(words: Int32Array, cache: SetCache, config: FullAmdviConfig) {
     this.#words = words;
-    this.#cache = cache;
+    this.cache = cache;
     this.#bySid = config.tagBySid;
     this.#fractures = !config.holdsWholePages;
   }
@@ -74,7 +76,7 @@ export class AmdviIotlb {
   findLarge(tag: number, pageHi: number, pageLo: number): number {
     for (let cls = this.#nextClass(0); cls !== 0; cls = this.#nextClass(cls)) {
       const page = shiftedLo(pageHi, pageLo, cls);
-      const at = this.#cache.find(page, cacheKey(tag, cls, shiftedHi(pageHi, cls)), this.saltOf(tag, cls));
+      const at = this.cache.find(page, cacheKey(tag, cls, shiftedHi(pageHi, cls)), this.saltOf(tag, cls));
       if (at >= 0) return at;
     }
     return -1;
@@ -91,7 +93,7 @@ export class AmdviIotlb {
         continue;
       }
       cls = (cls & 32) + 31 - Math.clz32(left & -left);
-      if (this.#cache.nrLive(cls) !== 0) return cls;
+      if (this.cache.nrLive(cls) !== 0) return cls;
       words[LARGE + (cls >>> 5)] &= ~(1 << (cls & 31));
     }
   }
@@ -107,7 +109,7 @@ export class AmdviIotlb {
     hi: number,
     rights: number,
   ): void {
-    const cache = this.#cache;
+    const cache = this.cache;
     const cls = this.#fractures ? 0 : sizeLg2 - 12;
     const key = cacheKey(tag, cls, shiftedHi(pageHi, cls));
     const at = cache.insert(shiftedLo(pageHi, pageLo, cls), key, this.saltOf(tag, cls));
@@ -128,7 +130,7 @@ export class AmdviIotlb {
 
   /** Keeps the fault of one page. */
   holdFault(tag: number, domain: number, pageHi: number, pageLo: number, fault: number): void {
-    const cache = this.#cache;
+    const cache = this.cache;
     const at = cache.insert(pageLo, cacheKey(tag, 0, pageHi), this.saltOf(tag));
     cache.words[at + LO] = fault << 4;
     cache.words[at + HI] = 0;
@@ -138,7 +140,7 @@ export class AmdviIotlb {
   /** Drops the domain's entries that overlap 2^maskLg2 pages; a large page goes as a whole. */
   invalidatePages(domain: number, pageHi: number, pageLo: number, maskLg2: number): void {
     if (maskLg2 === 0 && !this.#bySid) {
-      this.#cache.drop(pageLo, (domain << 16) | (pageHi << 1) | 1, Math.imul(domain, SALT));
+      this.cache.drop(pageLo, (domain << 16) | (pageHi << 1) | 1, Math.imul(domain, SALT));
     } else this.#dropClass(domain, 0, pageHi, pageLo, maskLg2);
     if ((this.#words[LARGE] | this.#words[LARGE + 1]) === 0) return;
     for (let cls = this.#nextClass(0); cls !== 0; cls = this.#nextClass(cls)) {
@@ -148,26 +150,26 @@ export class AmdviIotlb {
   }
 
   #dropClass(domain: number, cls: number, pageHi: number, pageLo: number, lg2: number): void {
-    if (this.#cache.nrLive(cls) === 0) return;
+    if (this.cache.nrLive(cls) === 0) return;
     if (this.#bySid) this.#dropOfDomain(domain, cls, pageHi, pageLo, lg2);
-    else dropRange(this.#cache, domain, cls, pageHi, pageLo, lg2, this.saltOf(domain, cls));
+    else dropRange(this.cache, domain, cls, pageHi, pageLo, lg2, this.saltOf(domain, cls));
   }
 
   /** With source-id tags the domain stands in the entries, and a page's entries of all devices lie in one set. */
   #dropOfDomain(domain: number, cls: number, pageHi: number, pageLo: number, lg2: number): void {
     const key = cacheKey(0, cls, pageHi);
     const salt = this.saltOf(0, cls);
-    if (lg2 === 0) this.#cache.dropAnyTag(pageLo, key, salt, (words, at) => words[at + DOMAIN] === domain);
-    else this.#cache.dropWhere((words, at) => isInRange(words, at, key, pageLo, lg2) && words[at + DOMAIN] === domain);
+    if (lg2 === 0) this.cache.dropAnyTag(pageLo, key, salt, (words, at) => words[at + DOMAIN] === domain);
+    else this.cache.dropWhere((words, at) => isInRange(words, at, key, pageLo, lg2) && words[at + DOMAIN] === domain);
   }
 
   invalidateDomain(domain: number): void {
-    if (this.#bySid) this.#cache.dropWhere((words, at) => words[at + DOMAIN] === domain);
-    else this.#cache.dropTag(domain);
+    if (this.#bySid) this.cache.dropWhere((words, at) => words[at + DOMAIN] === domain);
+    else this.cache.dropTag(domain);
   }
 
   invalidateAll(): void {
-    this.#cache.clear();
+    this.cache.clear();
     this.#words[LARGE] = 0;
     this.#words[LARGE + 1] = 0;
   }
@@ -175,7 +177,7 @@ export class AmdviIotlb {
   /** What is held, for tests and people. */
   entries(): AmdviIotlbEntry[] {
     const found: AmdviIotlbEntry[] = [];
-    this.#cache.forEach((words, at) => {
+    this.cache.forEach((words, at) => {
       const key = words[at + 1];
       const cls = keyClass(key);
       const lo = words[at + LO];

@@ -46,17 +46,19 @@ export class PdeCache {
   rights = 0;
   nextLevel = 0;
 
-  readonly #cache: SetCache;
+  /** For the short walk, which probes without a call in between. */
+  readonly cache: SetCache;
+
   readonly #mem: PhysMem;
 
   constructor(cache: SetCache, mem: PhysMem) {
-    this.#cache = cache;
+    this.cache = cache;
     this.#mem = mem;
   }
 
   /** @returns 0 and the next table in the fields; a fault; or -1 when nothing is held. */
   find(domain: number, level: number, pageHi: number, pageLo: number): number {
-    const cache = this.#cache;
+    const cache = this.cache;
     if (cache.nrLive(level) === 0) return -1;
     const shift = (level - 1) * 9;
     const key = (domain << 16) | (level << 10) | (shiftedHi(pageHi, shift) << 1) | 1;
@@ -88,7 +90,7 @@ export class PdeCache {
   }
 
   #insert(domain: number, level: number, pageHi: number, pageLo: number, slot: number, state: number): void {
-    const cache = this.#cache;
+    const cache = this.cache;
     const shift = (level - 1) * 9;
     const key = (domain << 16) | (level << 10) | (shiftedHi(pageHi, shift) << 1) | 1;
     const at = cache.insert(shiftedLo(pageHi, pageLo, shift), key, pdeSalt(domain, level));
@@ -98,7 +100,7 @@ export class PdeCache {
 
   /** Drops the domain's entries of all levels that cover any of 2^maskLg2 pages. The page numbers are aligned to them. */
   invalidatePages(domain: number, pageHi: number, pageLo: number, maskLg2: number): void {
-    const cache = this.#cache;
+    const cache = this.cache;
     for (let level = 2; level <= 6; level++) {
       if (cache.nrLive(level) === 0) continue;
       const shift = (level - 1) * 9;
@@ -111,17 +113,17 @@ export class PdeCache {
   }
 
   invalidateDomain(domain: number): void {
-    this.#cache.dropTag(domain);
+    this.cache.dropTag(domain);
   }
 
   invalidateAll(): void {
-    this.#cache.clear();
+    this.cache.clear();
   }
 
   /** What is held, for tests and people. */
   entries(): PdeEntry[] {
     const found: PdeEntry[] = [];
-    this.#cache.forEach((words, at) => {
+    this.cache.forEach((words, at) => {
       const key = words[at + 1];
       const level = keyClass(key);
       const slot = words[at + DATA_SLOT];

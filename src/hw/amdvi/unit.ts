@@ -14,19 +14,18 @@ import type { Clock } from '../../base/index.ts';
 import type { MmioDevice, PhysMem } from '../../mem/index.ts';
 import { amdvi } from '../../spec/index.ts';
 import { armDeadline, disarmDeadline, takeDeadline } from '../queue/deadline.ts';
-import { cacheKey, ENTRY_KEY, HASH_MULTIPLIER, keyClass, SetCache, tagSalt } from '../tlb/set-cache.ts';
+import { ENTRY_KEY, HASH_MULTIPLIER, SetCache } from '../tlb/set-cache.ts';
 import { CommandBuffer } from './command-buffer.ts';
 import { capabilityWord, efrLo, fullAmdviConfig, type AmdviConfig, type FullAmdviConfig } from './config.ts';
-import { DeviceTable, factsDomain, factsFault, factsIsValid, factsLevels, factsLogsFaults } from './device-table.ts';
-import { factsMayExclude, factsMayUseAts, factsRights, type DeviceEntry } from './device-table.ts';
+import { DeviceTable, type DeviceEntry } from './device-table.ts';
 import { EventLog, ringLength, type AmdviFaultRecord } from './event-log.ts';
-import * as fault from './fault.ts';
-import { HostWalk } from './host-walk.ts';
+import { FAULT_PAGE_REQUEST } from './fault.ts';
 import { AmdviInvalidator } from './invalidate.ts';
-import { AmdviIotlb, DATA_DOMAIN, DATA_HI, DATA_LO, entryFault, type AmdviIotlbEntry } from './iotlb.ts';
+import { AmdviIotlb, DATA_HI, DATA_LO, type AmdviIotlbEntry } from './iotlb.ts';
 import * as layout from './layout.ts';
-import { LEAF_TABLE_KEY, PDE_SLOT, PDE_STATE, PdeCache, type PdeEntry } from './pde-cache.ts';
+import { PdeCache, type PdeEntry } from './pde-cache.ts';
 import { Status, type AmdviListener } from './status.ts';
+import { AmdviTranslation } from './translation.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
 const {
@@ -41,10 +40,6 @@ const {
   DEV_TABLE_REG,
   DEV_TABLE_SIZE_MASK_LO,
   EFR_REG,
-  EVENT_FLAG_RW,
-  EVENT_FLAG_TR,
-  EVENT_ILLEGAL_DEV_TABLE_ENTRY,
-  EVENT_IO_PAGE_FAULT,
   EVT_BASE_REG,
   EVT_HEAD_REG,
   EVT_TAIL_REG,
@@ -55,11 +50,6 @@ const {
   PPR_BASE_REG,
   PPR_HEAD_REG,
   PPR_TAIL_REG,
-  PTE_IR_HI,
-  PTE_NEXT_LEVEL_MASK,
-  PTE_NEXT_LEVEL_SHIFT_LO,
-  PTE_PR_LO,
-  PTE_RESERVED_HI,
   RING_ENTRY_BYTES,
   RING_LEN_MASK,
   RING_LEN_SHIFT_HI,
@@ -78,64 +68,31 @@ const MULTIPLIER: number = HASH_MULTIPLIER;
 const KEY: number = ENTRY_KEY;
 const LEAF_LO: number = DATA_LO;
 const LEAF_HI: number = DATA_HI;
-const LEAF_DOMAIN: number = DATA_DOMAIN;
-const NEAR_SLOT: number = PDE_SLOT;
-const NEAR_STATE: number = PDE_STATE;
-const LEVEL_2: number = LEAF_TABLE_KEY;
-/** The salts of tagSalt() and pdeSalt() are multiples of this; the second with the level above the domain. */
-const SALT: number = tagSalt(1);
-const LEVEL_2_TAG: number = 2 << 16;
-/** What the short walk asks of a leaf's low word: PR, and next level 0. */
-const PLAIN_MASK = PTE_PR_LO | (PTE_NEXT_LEVEL_MASK << PTE_NEXT_LEVEL_SHIFT_LO);
-const PLAIN: number = PTE_PR_LO;
-const RIGHTS_SHIFT = 31 - Math.clz32(PTE_IR_HI);
 const DEADLINES: number = layout.DEADLINES;
 const DEADLINE_COMMANDS: number = layout.DEADLINE_COMMANDS;
 const HOT_SID: number = layout.HOT_SID;
 const HOT_KEY: number = layout.HOT_KEY;
 const HOT_SALT: number = layout.HOT_SALT;
-const HOT_FACTS: number = layout.HOT_FACTS;
-const HOT_SLOT: number = layout.HOT_SLOT;
-const HOT_LIMIT_HI: number = layout.HOT_LIMIT_HI;
-const LARGE: number = layout.LARGE;
-const { FAULT_LEVEL, FAULT_NOT_PRESENT, FAULT_PERMISSION, FAULT_TABLE_UNREADABLE, FAULT_DTE_UNREADABLE } = fault;
 const CONTROL = CONTROL_REG >> 2;
 const CMD_BASE_HI = (CMD_BASE_REG >> 2) + 1;
 const CMD_TAIL = layout.UPPER + ((CMD_TAIL_REG - layout.UPPER_OFFSET) >> 2);
-const EXCL_BASE = EXCL_BASE_REG >> 2;
-const EXCL_LIMIT = EXCL_LIMIT_REG >> 2;
 const DOORBELL: number = CMD_TAIL_REG;
 const CLEARED_BY_ONES = STATUS_EVENT_OVERFLOW | STATUS_EVENT_LOG_INT | STATUS_COM_WAIT_INT;
 const ALL_RIGHTS = 3;
-/** The first data word of an IOTLB entry that says "not present". */
-const NOTHING_THERE: number = FAULT_NOT_PRESENT << 4;
-/** No outcome yet: neither an address nor minus an event code. */
-const GO_ON = -4096;
-/** Request attributes in `access`: the PCIe AT field above the two rights. */
-const ACCESS_WRITE = 2;
-const ACCESS_TRANSLATION_REQUEST: number = 1 << 2;
-const ACCESS_TRANSLATED: number = 2 << 2;
 
 export class AmdviUnit implements MmioDevice {
   listener: AmdviListener | null = null;
   readonly config: FullAmdviConfig;
 
-  readonly #mem: PhysMem;
   readonly #clock: Clock;
-  readonly #bySid: boolean;
-  readonly #holdsNotPresent: boolean;
-  readonly #holdsDenied: boolean;
-  readonly #checks: boolean;
   readonly #words: Int32Array;
-  readonly #tlb: SetCache;
   readonly #tlbEntries: number;
   readonly #tlbHashShift: number;
   readonly #tlbSetMask: number;
   readonly #iotlb: AmdviIotlb;
   readonly #pdeCache: PdeCache;
-  readonly #pdes: SetCache;
   readonly #devices: DeviceTable;
-  readonly #tables: HostWalk;
+  readonly #translation: AmdviTranslation;
   readonly #status: Status;
   readonly #log: EventLog;
   readonly #commands: CommandBuffer;
@@ -146,27 +103,21 @@ export class AmdviUnit implements MmioDevice {
     const place = layout.stateLayout(full);
     const words = new Int32Array(place.nrWords);
     this.config = full;
-    this.#mem = mem;
     this.#clock = clock;
-    this.#bySid = full.tagBySid;
-    this.#holdsNotPresent = full.holdsNotPresent;
-    this.#holdsDenied = full.holdsDenied;
-    this.#checks = full.checksWalk;
     this.#words = words;
-    const devices = new SetCache(words, full.deviceCache, 2, 1, place.devices);
     const nrIotlbData = layout.nrIotlbData(full);
-    this.#tlb = new SetCache(words, full.iotlb, nrIotlbData, layout.NR_PAGE_CLASSES, place.iotlb);
-    this.#tlbEntries = this.#tlb.entries;
-    this.#tlbHashShift = this.#tlb.hashShift;
-    this.#tlbSetMask = this.#tlb.setMask;
+    const devices = new SetCache(words, full.deviceCache, 2, 1, place.devices);
+    const tlb = new SetCache(words, full.iotlb, nrIotlbData, layout.NR_PAGE_CLASSES, place.iotlb);
     const pdes = new SetCache(words, full.pdeCache, 2, layout.NR_LEVEL_CLASSES, place.pdeCache);
+    this.#tlbEntries = tlb.entries;
+    this.#tlbHashShift = tlb.hashShift;
+    this.#tlbSetMask = tlb.setMask;
     this.#devices = new DeviceTable(words, devices, mem, full);
-    this.#iotlb = new AmdviIotlb(words, this.#tlb, full);
+    this.#iotlb = new AmdviIotlb(words, tlb, full);
     this.#pdeCache = new PdeCache(pdes, mem);
-    this.#pdes = pdes;
-    this.#tables = new HostWalk(mem, this.#pdeCache, full);
     this.#status = new Status(words, this);
     this.#log = new EventLog(words, mem, this.#status, full.logsEvents);
+    this.#translation = new AmdviTranslation(words, mem, this.#devices, this.#iotlb, this.#pdeCache, this.#log, full);
     const invalidator = new AmdviInvalidator(this.#devices, this.#iotlb, this.#pdeCache, full);
     this.#commands = new CommandBuffer(words, mem, invalidator, this.#log, this.#status, this, full);
     words[EFR_REG >> 2] = efrLo(full);
@@ -193,226 +144,41 @@ export class AmdviUnit implements MmioDevice {
       if (words[at] === page && words[at + KEY] === (words[HOT_KEY] | ((hi >>> 12) << 1))) {
         const leaf = words[at + LEAF_LO];
         if ((leaf & access) === access) return words[at + LEAF_HI] * TWO_32 + (((leaf & -4096) | (lo & 4095)) >>> 0);
+        // Held, but no answer for this request: mostly "not present".
+        if (access <= ALL_RIGHTS) return this.#translation.answer(at, sid, hi, lo, access);
       }
     }
-    // Anything but a plain hit is worked out there. The plus tells V8 that both results are numbers: without it the two join
+    // Anything but a hit is worked out there. The plus tells V8 that both results are numbers: without it the two join
     // as a tagged value, and a hit allocates.
     // oxlint-disable-next-line typescript/no-unnecessary-type-conversion
-    return +this.#resolve(sid, hi, lo, access);
+    return +this.#translation.resolve(sid, hi, lo, access);
   }
 
   /**
-   * Translates a DMA of `nr` pages: one request for each, in order.
+   * Translates a DMA of `nr` pages: one request for each, in order. The same as so many calls of `translate`.
    * @param iova of the first request; those that follow have the same offset in their pages
    * @param into gets what `translate` would return
    */
   translateRun(sid: number, iova: number, nr: number, access: number, into: Float64Array): void {
-    for (let index = 0; index < nr; index++) into[index] = this.translate(sid, iova + index * 4096, access);
-  }
-
-  /**
-   * What is not a plain hit, in the specification's order, one exit per outcome. One long function on purpose also for
-   * speed: V8 would inline a shorter one into translate(), whose hit path then spills its registers. For the same reason steps
-   * that hardly any request needs stand apart.
-   */
-  #resolve(sid: number, hi: number, lo: number, access: number): number {
-    const words = this.#words;
-    // Steps 1 to 7, unless the entry used last is wanted, which passed all of them but the fifth.
-    if (words[HOT_SID] !== sid || access > ALL_RIGHTS || (hi === 0 && lo >>> 20 === 0xfee)) {
-      const early = this.#enter(sid, hi, lo, access);
-      if (early !== GO_ON) return early;
-    }
-    const facts = words[HOT_FACTS];
-    // 8. The address must lie within the levels. (A limit of 1 stands for fewer than 32 bits, levels 1 and 2.)
-    if (hi >= words[HOT_LIMIT_HI] || (words[HOT_LIMIT_HI] === 1 && lo >>> (12 + (facts & 7) * 9) !== 0)) {
-      return this.#deny(FAULT_LEVEL, sid, hi, lo, access, facts);
-    }
-    // 9. A cached answer. Mostly "not present", where a page is tried before it is mapped.
-    const rights = access & ALL_RIGHTS;
-    const pageHi = hi >>> 12;
-    const pageLo = (hi << 20) | (lo >>> 12);
-    const key = words[HOT_KEY] | (pageHi << 1);
-    const tlb = this.#tlb;
-    const set = tlb.setOf(pageLo, words[HOT_SALT]);
-    const held = tlb.findIn(set, pageLo, key);
-    if (held >= 0) {
-      if (words[held + LEAF_LO] !== NOTHING_THERE) return this.#answer(held, sid, hi, lo, access, facts);
-      return this.#deny(FAULT_NOT_PRESENT, sid, hi, lo, access, facts);
-    }
-    if ((words[LARGE] | words[LARGE + 1]) !== 0) {
-      const large = this.#iotlb.findLarge(words[HOT_KEY] >>> 16, pageHi, pageLo);
-      if (large >= 0) return this.#answer(large, sid, hi, lo, access, facts);
-    }
-    // 10a. The walk that most misses need: the level 1 table is cached and its entry plain, or not present. One compare for each
-    // thing that it must not be; whatever fails one is walked again exactly. Written out here: through calls it took twice as long.
-    const domain = facts >>> 16;
-    const near = this.#pdes.find(
-      (pageLo >>> 9) | (pageHi << 23),
-      (domain << 16) | LEVEL_2 | ((pageHi >>> 9) << 1),
-      Math.imul(domain | LEVEL_2_TAG, SALT),
-    );
-    if (near >= 0 && words[near + NEAR_STATE] <= ALL_RIGHTS) {
-      const tables = this.#mem.words;
-      const index = (words[near + NEAR_SLOT] << 10) + ((pageLo & 0x1ff) << 1);
-      const leafLo = tables[index];
-      const leafHi = tables[index + 1];
-      const plain = (leafHi >>> RIGHTS_SHIFT) & words[near + NEAR_STATE];
-      if ((leafLo & PLAIN_MASK) === PLAIN && (plain & rights) === rights && (leafHi & PTE_RESERVED_HI) === 0) {
-        const entry = tlb.insertIn(set, pageLo, key);
-        words[entry + LEAF_LO] = (leafLo & -4096) | plain;
-        words[entry + LEAF_HI] = leafHi & ADDR_MASK_HI;
-        if (this.#bySid) words[entry + LEAF_DOMAIN] = domain;
-        return (leafHi & ADDR_MASK_HI) * TWO_32 + (((leafLo & -4096) | (lo & 4095)) >>> 0);
+    // In pieces that lie under one table of leaves. The first request makes the device table entry the one used last.
+    let done = 0;
+    while (done < nr) {
+      const at = iova + done * 4096;
+      into[done] = this.translate(sid, at, access);
+      const left = nr - done;
+      const room = 512 - ((at / 4096) & 511);
+      const count = left < room ? left : room;
+      const next = at + 4096;
+      if (count > 1) {
+        this.#translation.resolveRun(sid, (next / TWO_32) | 0, next | 0, count - 1, access, into, done + 1);
       }
-      if ((leafLo & PTE_PR_LO) === 0 && this.#checks) {
-        if (this.#holdsNotPresent) {
-          const entry = tlb.insertIn(set, pageLo, key);
-          words[entry + LEAF_LO] = NOTHING_THERE;
-          words[entry + LEAF_HI] = 0;
-          if (this.#bySid) words[entry + LEAF_DOMAIN] = domain;
-        }
-        return this.#deny(FAULT_NOT_PRESENT, sid, hi, lo, access, facts);
-      }
+      done += count;
     }
-    return this.#walk(sid, hi, lo, access);
-  }
-
-  /** Steps 1 to 7: whether translation is wanted, and the device table entry. @returns an outcome, or GO_ON with it in HOT_* */
-  #enter(sid: number, hi: number, lo: number, access: number): number {
-    const words = this.#words;
-    const isInterruptRange = hi === 0 && lo >>> 20 === 0xfee;
-    // 1. The unit is off: every address is physical.
-    if ((words[CONTROL] & CONTROL_IOMMU_EN) === 0) return hi * TWO_32 + (lo >>> 0);
-    // 2. The device table entry. V = 0 lets every address pass that is not ATS.
-    const facts = this.#devices.find(sid);
-    const wrong = factsFault(facts);
-    // 3. ATS: only devices with V = I = 1 ask for translations and send translated requests, which pass.
-    if (access > ALL_RIGHTS) {
-      if (!factsMayUseAts(facts)) return this.#deny(fault.FAULT_ATS, sid, hi, lo, access, facts);
-      if (access >= ACCESS_TRANSLATED) return hi * TWO_32 + (lo >>> 0);
-    }
-    if (!factsIsValid(facts)) return hi * TWO_32 + (lo >>> 0);
-    if (wrong !== 0 && wrong !== fault.FAULT_NO_TRANSLATION) return this.#deny(wrong, sid, hi, lo, access, facts);
-    // 4. The exclusion range passes for whoever may use it, whatever the rest of the entry says.
-    if (this.#isExcluded(facts, hi, lo)) return hi * TWO_32 + (lo >>> 0);
-    // 5. Interrupt range: a write is a message to an APIC, a read is nothing that exists (2.1.2, 2.5.9).
-    if (isInterruptRange) {
-      if ((access & ACCESS_WRITE) !== 0) return lo >>> 0;
-      return this.#deny(fault.FAULT_INTERRUPT_READ, sid, hi, lo, access, facts);
-    }
-    // 6. TV, and the rights of the entry itself.
-    if (wrong !== 0) return this.#deny(wrong, sid, hi, lo, access, facts);
-    if ((factsRights(facts) & access & ALL_RIGHTS) !== (access & ALL_RIGHTS)) {
-      return this.#deny(FAULT_PERMISSION, sid, hi, lo, access, facts);
-    }
-    // 7. Mode 0 has no tables to look at.
-    if (factsLevels(facts) === 0) return hi * TWO_32 + (lo >>> 0);
-    this.#remember(sid, facts);
-    return GO_ON;
-  }
-
-  /** Steps 10 and 11: the exact walk, and what follows from it. */
-  #walk(sid: number, hi: number, lo: number, access: number): number {
-    const words = this.#words;
-    const facts = words[HOT_FACTS];
-    const rights = access & ALL_RIGHTS;
-    const domain = facts >>> 16;
-    const tag = words[HOT_KEY] >>> 16;
-    const pageHi = hi >>> 12;
-    const pageLo = (hi << 20) | (lo >>> 12);
-    // 10. The walk.
-    const walk = this.#tables;
-    const { rootLo, rootHi } = this.#devices;
-    const wrong = walk.walk(domain, words[HOT_SLOT], rootLo, rootHi, facts & 7, pageHi, pageLo, rights);
-    if (wrong !== 0) {
-      // Aborted reads are never held, see DeviceTable; nor are rights that ended a walk early.
-      const holds = wrong === FAULT_NOT_PRESENT ? this.#holdsNotPresent : this.#holdsDenied;
-      if (holds && wrong < FAULT_PERMISSION) this.#iotlb.holdFault(tag, domain, pageHi, pageLo, wrong);
-      return this.#deny(wrong, sid, hi, lo, access, facts);
-    }
-    // 11. Rights. The translation exists and may be kept although this request may not use it.
-    const isGranted = (walk.leafRights & rights) === rights;
-    if (isGranted || this.#holdsDenied) this.#hold(tag, domain, pageHi, pageLo);
-    if (!isGranted) return this.#deny(FAULT_PERMISSION, sid, hi, lo, access, facts);
-    return output(walk.leafLo, walk.leafHi, walk.leafLg2, hi, lo);
-  }
-
-  /** Whether an address lies in the exclusion range and the device may use that: EX = 1, or the range is open to all. */
-  #isExcluded(facts: number, hi: number, lo: number): boolean {
-    const words = this.#words;
-    const base = words[EXCL_BASE];
-    if ((base & EXCL_ENABLE) === 0 || ((base & EXCL_ALLOW_ALL) === 0 && !factsMayExclude(facts))) return false;
-    const page = (hi >>> 0) * TWO_32 + ((lo & -4096) >>> 0);
-    const first = (words[EXCL_BASE + 1] & ADDR_MASK_HI) * TWO_32 + ((base & -4096) >>> 0);
-    const last = (words[EXCL_LIMIT + 1] & ADDR_MASK_HI) * TWO_32 + ((words[EXCL_LIMIT] & -4096) >>> 0);
-    return page >= first && page <= last;
-  }
-
-  /** Makes a device table entry the one used last. */
-  #remember(sid: number, facts: number): void {
-    const words = this.#words;
-    const slot = this.#devices.slot;
-    const tag = this.#bySid ? sid : factsDomain(facts);
-    const base = words[EXCL_BASE];
-    const mayExclude = (base & EXCL_ENABLE) !== 0 && ((base & EXCL_ALLOW_ALL) !== 0 || factsMayExclude(facts));
-    // The next request may come straight here only if steps 3 to 7 cannot stop it, and only while the entry is cached (one
-    // whose top table is missing is not).
-    const isPlain = slot >= 0 && factsRights(facts) === ALL_RIGHTS && !mayExclude && this.config.holdsDevices;
-    words[HOT_SID] = isPlain ? sid : -1;
-    words[HOT_KEY] = cacheKey(tag, 0, 0);
-    words[HOT_SALT] = this.#iotlb.saltOf(tag);
-    words[HOT_FACTS] = facts;
-    words[HOT_SLOT] = slot;
-    const bits = 12 + factsLevels(facts) * 9;
-    words[HOT_LIMIT_HI] = !this.#checks || bits >= 53 ? 1 << 21 : 1 << Math.max(0, bits - 32);
-  }
-
-  #hold(tag: number, domain: number, pageHi: number, pageLo: number): void {
-    const walk = this.#tables;
-    this.#iotlb.hold(tag, domain, pageHi, pageLo, walk.leafLg2, walk.leafLo, walk.leafHi, walk.leafRights);
-  }
-
-  /** The outcome that an IOTLB entry gives. */
-  #answer(at: number, sid: number, hi: number, lo: number, access: number, facts: number): number {
-    const words = this.#words;
-    const leafLo = words[at + LEAF_LO];
-    const rights = access & ALL_RIGHTS;
-    const wrong = entryFault(leafLo);
-    if (wrong !== 0) return this.#deny(wrong, sid, hi, lo, access, facts);
-    if ((leafLo & rights) !== rights) return this.#deny(FAULT_PERMISSION, sid, hi, lo, access, facts);
-    return output(leafLo & -4096, words[at + LEAF_HI], keyClass(words[at + KEY]) + 12, hi, lo);
-  }
-
-  /** Logs what is wrong, unless the device table entry says not to, and blocks the request. @returns minus the event code */
-  #deny(wrong: number, sid: number, hi: number, lo: number, access: number, facts: number): number {
-    const code = fault.faultCode(wrong);
-    let flags = fault.faultFlags(wrong);
-    if ((access & ACCESS_WRITE) !== 0) flags |= EVENT_FLAG_RW;
-    const isAnswer = (access & ACCESS_TRANSLATION_REQUEST) !== 0;
-    if (isAnswer) flags |= EVENT_FLAG_TR;
-    if (code === EVENT_IO_PAGE_FAULT) {
-      // A translation request is answered "no rights" instead of being a fault (2.1.3.2).
-      if (isAnswer || !factsLogsFaults(facts)) return -code;
-      this.#devices.faultLogged(sid);
-    }
-    const domain = factsDomain(facts);
-    if (wrong === FAULT_TABLE_UNREADABLE) {
-      this.#log.record(code, flags, sid, domain, this.#tables.failLo, this.#tables.failHi);
-    } else if (wrong === FAULT_DTE_UNREADABLE) {
-      const address = this.#devices.addressOf(sid);
-      this.#log.record(code, flags, sid, 0, address | 0, Math.floor(address / TWO_32));
-    } else {
-      // Only a page fault tells the domain; where other events have it stands a PASID. The lowest two address bits of an
-      // illegal entry's event are reserved.
-      const isIllegal = code === EVENT_ILLEGAL_DEV_TABLE_ENTRY;
-      this.#log.record(code, flags, sid, code === EVENT_IO_PAGE_FAULT ? domain : 0, isIllegal ? lo & -4 : lo, hi);
-    }
-    return -code;
   }
 
   /** A page request (PRI) of a device: this unit takes none, so it is refused and logged. @returns minus the event code */
   requestPage(sid: number, iova: number): number {
-    return this.#deny(fault.FAULT_PAGE_REQUEST, sid, (iova / TWO_32) | 0, iova | 0, 0, 0);
+    return this.#translation.deny(FAULT_PAGE_REQUEST, sid, (iova / TWO_32) | 0, iova | 0, 0, 0);
   }
 
   /** Lets delayed commands complete whose time has come. */
@@ -602,14 +368,4 @@ function wordOf(offset: number): number {
   if (offset < layout.BLOCK_BYTES) return offset >> 2;
   const upper = offset - layout.UPPER_OFFSET;
   return upper >= 0 && upper < layout.BLOCK_BYTES ? layout.UPPER + (upper >> 2) : -1;
-}
-
-/** The page's address with the IOVA's bits below its size. */
-function output(leafLo: number, leafHi: number, sizeLg2: number, hi: number, lo: number): number {
-  if (sizeLg2 < 32) {
-    const mask = (1 << sizeLg2) - 1;
-    return leafHi * TWO_32 + (((leafLo & ~mask) | (lo & mask)) >>> 0);
-  }
-  const mask = sizeLg2 === 32 ? 0 : (1 << (sizeLg2 - 32)) - 1;
-  return ((leafHi & ~mask) | (hi & mask & ADDR_MASK_HI)) * TWO_32 + (lo >>> 0);
 }

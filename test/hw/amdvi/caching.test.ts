@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { AmdviConfig } from '../../../src/hw/index.ts';
+import { Rng } from '../../../src/base/index.ts';
+import { AMDVI_QEMU, type AmdviConfig } from '../../../src/hw/index.ts';
 import { all, allPages, device, DID, GiB, page, PAGE_FAULT, pages, R, Rig, RW, SID, W } from './rig.ts';
 
 const setUp = (config: AmdviConfig = {}): { rig: Rig; top: number } => {
@@ -129,6 +130,22 @@ describe('the address of INVALIDATE_IOMMU_PAGES codes its size', () => {
     expect(held.toSorted((a, b) => a - b)).toEqual(stays);
   });
 
+  test('an address above what caches hold is not taken for a domain or a size', () => {
+    const { rig, top } = setUp();
+    rig.map(top, 0x1000, 0x5000);
+    rig.map(top, 0x400000, 0x400000, RW, 22);
+    const held = (): number => rig.unit.iotlbEntries().length + rig.unit.structureEntries().length;
+    for (const iova of [0x1000, 0x400000]) rig.unit.translate(SID, iova, R);
+    const before = held();
+    for (let bit = 53n; bit < 64n; bit++) {
+      for (const did of [DID, DID - 1, DID ^ 4]) {
+        rig.submit(pages(did, (1n << bit) | 0x1000n), pages(did, (1n << bit) | 0x1000n, { s: true }));
+        rig.submit(pages(did, (1n << bit) | 0x400000n));
+      }
+    }
+    expect(held()).toBe(before);
+  });
+
   test('other domains stay, whatever the size', () => {
     const { rig, top } = setUp();
     rig.dte(SID + 1, { top, did: 0xffff });
@@ -190,6 +207,21 @@ describe('entries that lead to tables', () => {
         .concat([`4@${2 ** 48}`, `5@${2 ** 48}`])
         .toSorted(),
     );
+  });
+
+  test('that are malformed stay too: they are present', () => {
+    const { rig, top } = setUp();
+    rig.map(top, 0x1000, 0x5000);
+    const at = rig.entryAt(top, 4, 0x1000, 2);
+    const good = [rig.mem.load32(at), rig.mem.load32(at + 4)] as const;
+    rig.mem.store64(at, good[0], good[1] | (1 << 20));
+    expect(rig.unit.translate(SID, 0x1000, R)).toBe(PAGE_FAULT);
+    expect(rig.unit.structureEntries().find((entry) => entry.level === 2)).toMatchObject({ fault: 3, tablePfn: -1 });
+    rig.mem.store64(at, good[0], good[1]);
+    rig.submit(page(DID, 0x1000, { pde: false }));
+    expect(rig.unit.translate(SID, 0x1000, R)).toBe(PAGE_FAULT);
+    rig.submit(page(DID, 0x1000));
+    expect(rig.unit.translate(SID, 0x1000, R)).toBe(0x5000);
   });
 
   test('keep how many levels they skip', () => {
@@ -322,6 +354,14 @@ describe('device table entries', () => {
     expect(rig.unit.translate(SID + 1, 0x1000, R)).toBe(0x5000);
     rig.dte(SID, { top, rights: W });
     expect(rig.unit.translate(SID, 0x1000, R)).toBe(PAGE_FAULT);
+    // Also when what comes in passes untranslated, and so is not used like an entry that translates.
+    rig.dte(SID, { top });
+    rig.dte(SID + 1, { v: false });
+    rig.submit(device(SID + 1), device(SID));
+    expect(rig.unit.translate(SID, 0x1000, R)).toBe(0x5000);
+    expect(rig.unit.translate(SID + 1, 0x1000, R)).toBe(0x1000);
+    rig.dte(SID, { top, rights: W });
+    expect(rig.unit.translate(SID, 0x1000, R)).toBe(PAGE_FAULT);
   });
 });
 
@@ -337,18 +377,47 @@ test('INVALIDATE_IOMMU_ALL drops everything', () => {
   expect(rig.unit.contextEntries()).toEqual([]);
 });
 
-test('a snapshot holds all state: a unit goes back to it and behaves the same', () => {
-  const { rig, top } = setUp({ npCache: true });
-  rig.map(top, 0x1000, 0x5000);
-  rig.unit.translate(SID, 0x1000, R);
-  rig.unit.translate(SID, 0x3000, R);
-  const before = rig.unit.snapshot();
-  rig.unmap(top, 0x1000);
-  rig.submit(all());
-  expect(rig.unit.translate(SID, 0x1000, R)).toBe(PAGE_FAULT);
-  rig.unit.restore(before);
-  expect(rig.unit.translate(SID, 0x1000, R), 'the caches of before').toBe(0x5000);
-  rig.unit.restore(before);
-  expect(rig.unit.snapshot(new Int32Array(before.length))).toEqual(before);
-  expect(() => rig.unit.restore(new Int32Array(3))).toThrow(RangeError);
+describe('snapshot and restore', () => {
+  const configs: [string, AmdviConfig][] = [
+    ['default', {}],
+    ['NpCache', { npCache: true, completionDelayNs: 50 }],
+    ['random victims', { npCache: true, iotlb: { sets: 2, ways: 2, replacement: 'random' } }],
+    ['QEMU', AMDVI_QEMU],
+  ];
+  test.each(configs)('%s: a restored unit goes on as the original did', (_, config) => {
+    const { rig, top } = setUp(config);
+    for (let index = 0; index < 32; index += 2)
+      rig.map(top, GiB + index * 4096, (index + 1) * 4096, index % 4 ? RW : R);
+    rig.map(top, 2 * GiB, 0, RW, 14);
+    const future = (seed: number): string => {
+      const rng = new Rng(seed);
+      const seen: number[] = [];
+      for (let step = 0; step < 200; step++) {
+        const iova = rng.pick([GiB, GiB, GiB, 2 * GiB]) + rng.below(32) * 4096;
+        const choice = rng.below(10);
+        if (choice < 7) seen.push(rig.unit.translate(SID + rng.below(2), iova, rng.pick([R, W])));
+        else if (choice < 8) rig.submit(page(DID, iova), device(SID + rng.below(2)));
+        else if (choice < 9) seen.push(rig.takeEvents().length);
+        else seen.push(rig.unit.read32(rng.pick([0x2000, 0x2008, 0x2018, 0x2020])));
+      }
+      return [...seen, ...rig.unit.snapshot()].join();
+    };
+    future(1);
+    const { tail } = rig;
+    const saved = rig.unit.snapshot();
+    const first = future(2);
+    expect(rig.unit.snapshot()).not.toEqual(saved);
+    rig.unit.restore(saved);
+    rig.tail = tail;
+    expect(rig.unit.snapshot()).toEqual(saved);
+    expect(future(2)).toBe(first);
+    const into = new Int32Array(saved.length);
+    expect(rig.unit.snapshot(into)).toBe(into);
+    expect(into).toEqual(rig.unit.snapshot());
+  });
+
+  test('a snapshot of another configuration is refused', () => {
+    const small = new Rig({ iotlb: { sets: 1, ways: 1 } });
+    expect(() => new Rig().unit.restore(small.unit.snapshot())).toThrow(RangeError);
+  });
 });

@@ -242,6 +242,20 @@ describe('delayed completion', () => {
     expect(cell(rig)).toEqual([2, 0]);
   });
 
+  test('a buffer enabled anew takes its time anew', () => {
+    const { rig } = setUp({ completionDelayNs: 500 });
+    rig.submit(rig.wait(1));
+    rig.clock.advanceBy(400);
+    rig.unit.write32(0x18, 0x0005);
+    rig.unit.write32(0x18, 0x1005);
+    rig.clock.advanceBy(499);
+    rig.unit.step();
+    expect(cell(rig)).toEqual([0, 0]);
+    rig.clock.advanceBy(1);
+    rig.unit.step();
+    expect(cell(rig)).toEqual([1, 0]);
+  });
+
   test('a buffer that is disabled meanwhile keeps its commands', () => {
     const { rig } = setUp({ completionDelayNs: 500 });
     rig.submit(rig.wait(1));

@@ -210,6 +210,28 @@ describe('the exclusion range', () => {
     expect(rig.unit.translate(SID, 0xffff_f000, R)).toBe(0x5000);
   });
 
+  test('counts whatever was asked for in between, and when only its low word is written', () => {
+    const rig = setUp();
+    const top = rig.dte(SID);
+    rig.map(top, 0x5000, 0x7000);
+    rig.map(top, 0x9000, 0x8000);
+    for (const iova of [0x5000, 0x9000]) rig.unit.translate(SID, iova, R);
+    rig.unit.write32(0x28, 0x5000);
+    rig.unit.write32(0x20, 0x5003);
+    expect(rig.unit.translate(SID, 0x5000, R)).toBe(0x5000);
+    // A hit outside of it must not make the next one inside a hit.
+    expect(rig.unit.translate(SID, 0x9000, R)).toBe(0x8000);
+    expect(rig.unit.translate(SID, 0x5000, R)).toBe(0x5000);
+    rig.unit.write32(0x28, 0x4000);
+    expect(rig.unit.translate(SID, 0x5000, R), 'the limit lies below the base').toBe(0x7000);
+    rig.unit.write32(0x28, 0x9000);
+    expect(rig.unit.translate(SID, 0x9000, R)).toBe(0x9000);
+    rig.unit.write32(0x20, 0);
+    rig.unit.translate(SID, 0x9000, R);
+    rig.unit.write32(0x20, 0x9003);
+    expect(rig.unit.translate(SID, 0x9000, R)).toBe(0x9000);
+  });
+
   test('holds only for entries that are not illegal', () => {
     const rig = setUp();
     rig.dte(SID, { w0: 4 });

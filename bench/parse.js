@@ -15,6 +15,13 @@ function header(i) {
   return `            fio-${String(300 + (i % 40)).padEnd(7)} [00${i % 2}] d..1. ${(3 + i / 1e5).toFixed(6).padStart(12)}: `;
 }
 
+/** Of trace-cmd report and perf script: no flags, and the pid in a column of its own, filled at its end or (negative) start. */
+function toolHeader(i, before, width) {
+  const pid = String(300 + (i % 40));
+  const column = width > 0 ? pid.padEnd(width + 1) : pid.padStart(-width);
+  return `             fio${before}${column} [00${i % 2}] ${(3 + i / 1e5).toFixed(6).padStart(12)}:`;
+}
+
 function device(i) {
   return `0000:00:0${i % 8}.0`;
 }
@@ -37,8 +44,8 @@ function mapSg(i, count) {
 
 const SHAPES = {
   'iommu map and unmap': (i) => {
-    const iova = 0xffffe000 - (i % 5000) * 4096;
-    const range = `IOMMU: iova=0x${hex16(iova)} - 0x${hex16(iova + 4096)}`;
+    const start = 0xffffe000 - (i % 5000) * 4096;
+    const range = `IOMMU: iova=0x${hex16(start)} - 0x${hex16(start + 4096)}`;
     return i % 2 === 0
       ? `${header(i)}map: ${range} paddr=0x${hex16(0x123456000 + i * 4096)} size=4096\n`
       : `${header(i)}unmap: ${range} size=4096 unmapped_size=4096\n`;
@@ -60,7 +67,11 @@ const SHAPES = {
     `${header(i)}cache_tag_flush_range: dmar0 dmar0[0] type iotlb did 3 [0x${iova(i)}-0x${iova(i)}] addr 0x${iova(i)} pages 0x1 mask 0x0\n`,
   'map, trace-cmd report': (i) => {
     const start = 0xffffe000 - (i % 5000) * 4096;
-    return `${header(i).replace(' d..1.', '')}map:                  IOMMU: iova=0x${hex16(start)} - 0x${hex16(start + 4096)} paddr=0x${hex16(0x123456000 + i * 4096)} size=4096\n`;
+    return `${toolHeader(i, '-', 5)} map:                  IOMMU: iova=0x${hex16(start)} - 0x${hex16(start + 4096)} paddr=0x${hex16(0x123456000 + i * 4096)} size=4096\n`;
+  },
+  'map, perf script': (i) => {
+    const start = 0xffffe000 - (i % 5000) * 4096;
+    return `${toolHeader(i, ' ', -5)}  iommu:map: IOMMU: iova=0x${hex16(start)} - 0x${hex16(start + 4096)} paddr=0x${hex16(0x123456000 + i * 4096)} size=4096\n`;
   },
 };
 

@@ -9,6 +9,9 @@ export const EXIT_BUG = 70;
 /** Interrupted; what was known was printed. */
 export const EXIT_INTERRUPTED = 130;
 
+/** Options that do not go together, found only when the input is known. The message is one line. */
+export class UsageError extends Error {}
+
 /** The table that `iommukit help` shows. */
 export const EXIT_CODES_HELP = `
 Exit codes:

@@ -1,8 +1,8 @@
 /** The command line: one file per command, common errors and signals here. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { EXIT_BUG, EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE } from './exit.ts';
-import { InputError } from './input.ts';
+import { EXIT_BUG, EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError } from './exit.ts';
+import { FileError } from './file-error.ts';
 import { addReplay } from './replay.ts';
 
 function version(): string {
@@ -11,19 +11,24 @@ function version(): string {
   return 'unknown';
 }
 
+/** Commands that the documentation speaks of and that are not built. */
+const PLANNED = ['audit', 'check', 'ui'];
+
 /** Runs one command line. @param argv as process.argv @returns the exit code; never throws */
 export async function main(argv: readonly string[]): Promise<number> {
-  // A reader that closed the pipe (head, less) has seen enough.
+  let code: number = EXIT_OK;
+  // A reader that closed the pipe (head, less) has seen enough; what the run found is as true as before.
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(EXIT_OK);
+    if (error.code === 'EPIPE') return;
     process.stderr.write(`iommukit: cannot write the result: ${error.message}\n`);
     process.exit(EXIT_USAGE);
   });
+  // Without a standard error nobody can be told.
+  process.stderr.on('error', () => {});
   const abort = new AbortController();
   const interrupt = (): void => abort.abort();
   // The second Ctrl-C ends the process at once: `once` gives the signal back its default.
   process.once('SIGINT', interrupt);
-  let code: number = EXIT_OK;
   const program = new Command('iommukit');
   program
     .description('Run, replay and check IOMMU code: what a flush policy costs, and whether it is safe.')
@@ -34,13 +39,18 @@ export async function main(argv: readonly string[]): Promise<number> {
   addReplay(program, async (work) => {
     code = await work(abort.signal);
   });
+  // Only now: the commands keep the hint above.
+  const today = program.commands.map((command) => command.name()).join(', ');
+  program.showHelpAfterError(
+    `(commands of this version: ${today}; ${PLANNED.join(', ')} do not exist yet; iommukit --help shows more)`,
+  );
   try {
     await program.parseAsync([...argv]);
     return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
     if (abort.signal.aborted) return EXIT_INTERRUPTED;
-    if (error instanceof InputError) {
+    if (error instanceof FileError || error instanceof UsageError) {
       process.stderr.write(`iommukit: ${error.message}\n`);
       return EXIT_USAGE;
     }

@@ -1,23 +1,17 @@
-/** A progress bar on standard error, when that is a terminal and somebody can wait; nothing otherwise. */
+/** A progress bar on standard error when that is a terminal, nothing otherwise. */
 import { SingleBar } from 'cli-progress';
 
 export class Progress {
-  readonly #bar: SingleBar | null;
+  readonly #bar: SingleBar | null = process.stderr.isTTY
+    ? new SingleBar({
+        stream: process.stderr,
+        format: '{stage} [{bar}] {percentage}%',
+        hideCursor: true,
+        clearOnComplete: true,
+        etaBuffer: 50,
+      })
+    : null;
   #stage = '';
-
-  /** @param wanted false for --quiet and for output that goes to the same terminal as data */
-  constructor(wanted: boolean) {
-    this.#bar =
-      wanted && process.stderr.isTTY
-        ? new SingleBar({
-            stream: process.stderr,
-            format: '{stage} [{bar}] {percentage}%',
-            hideCursor: true,
-            clearOnComplete: true,
-            etaBuffer: 50,
-          })
-        : null;
-  }
 
   /** Shows how far a stage is. @param total 0 when unknown: nothing is shown */
   show(stage: string, done: number, total: number): void {

@@ -1,7 +1,8 @@
-/** The result of `iommukit replay` for people: one row per policy. */
+/** The result of `iommukit replay` for people: one row per policy, at most 120 columns wide for counts of millions. */
 import Table from 'cli-table3';
-import type { PageCommand } from '../replay/index.ts';
+import type { HardwareModel, PageCommand, RunResult } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
+import { NOT_GROUPED } from '../report/index.ts';
 
 /** Table borders: a rule under the head, nothing else. */
 const CHARS = {
@@ -26,6 +27,11 @@ function count(value: number): string {
   return value.toLocaleString('en-US');
 }
 
+/** `1 event`, `2 events`; the plural where it is not the singular with an s. */
+export function counted(value: number, one: string, many: string = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : many}`;
+}
+
 function ratio(value: number): string {
   return value.toFixed(3);
 }
@@ -36,6 +42,7 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
     chars: CHARS,
     style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
     colAligns: head.map((_, column) => (column < 2 ? 'left' : 'right')),
+    rowAligns: ['bottom'],
   });
   for (const row of rows) made.push([...row]);
   return made
@@ -45,69 +52,102 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
     .join('\n');
 }
 
+export const MODEL_NAMES: Readonly<Record<HardwareModel, string>> = { vtd: 'VT-d', amdvi: 'AMD-Vi' };
+
 /** Renders a report. */
 export function replayText(report: ReplayReport): string {
-  const { trace, grouping, hardware, runs, compare } = report;
-  const lines: string[] = [];
-  lines.push(
-    `${trace.file}: ${trace.format}, ${count(trace.events)} events: ${count(trace.map)} map, ${count(trace.unmap)} unmap, ${count(trace.dma)} dma` +
-      (trace.skippedLines > 0 ? `; ${count(trace.skippedLines)} lines skipped` : '') +
-      (trace.lost > 0 ? `; ${count(trace.lost)} events lost by the recorder` : ''),
-  );
+  const { trace, grouping, runs, compare } = report;
+  const lines = [
+    `${trace.file}: ${trace.format}, ${counted(trace.events, 'event')}: ${count(trace.map)} map, ${count(trace.unmap)} unmap, ${count(trace.dma)} dma` +
+      (trace.skippedLines > 0 ? `; ${counted(trace.skippedLines, 'line')} skipped` : '') +
+      (trace.lost > 0 ? `; ${counted(trace.lost, 'event')} lost by the recorder` : ''),
+  ];
+  if (grouping.rule === NOT_GROUPED) return `${lines[0]}\ninterrupted while reading: nothing was replayed\n`;
   const doubts = [
     grouping.ambiguous > 0 ? `${count(grouping.ambiguous)} of them ambiguous` : '',
     grouping.overlapping > 0 ? `${count(grouping.overlapping)} overlapping` : '',
-    grouping.unmapWithoutMap > 0 ? `${count(grouping.unmapWithoutMap)} unmaps of earlier mappings` : '',
-    grouping.inferredDomains > 0 ? `${count(grouping.inferredDomains)} domains inferred` : '',
+    grouping.unmapWithoutMap > 0
+      ? counted(grouping.unmapWithoutMap, 'unmap of an earlier mapping', 'unmaps of earlier mappings')
+      : '',
+    grouping.inferredDomains > 0 ? `${counted(grouping.inferredDomains, 'domain')} inferred` : '',
   ].filter((text) => text !== '');
   lines.push(
-    `${count(grouping.mapCalls)} map calls, told by: ${grouping.rule}${doubts.length > 0 ? ` (${doubts.join(', ')})` : ''}`,
-    `hardware: VT-d, caching mode ${hardware.cachingMode ? 'on' : 'off'}; driver: ${runs[0]?.preset ?? 'none'}`,
+    `${counted(grouping.mapCalls, 'map call')}, told by: ${grouping.rule}${doubts.length > 0 ? ` (${doubts.join(', ')})` : ''}`,
+    hardwareText(report),
+    ...(trace.hasIrqContext
+      ? []
+      : [
+          'This text has no flags column, so what an interrupt did looks as if its task had done it, and a few flushes may be',
+          'predicted out of order; the trace.dat, or the text of the `trace` file, tells it.',
+        ]),
     '',
-    table(
-      [
-        'map-flush',
-        'unmap-flush',
-        'page',
-        'domain',
-        'global',
-        'context',
-        'waits',
-        'doorbells',
-        'per map call',
-        'per unmap',
-        'window p50',
-        'p99',
-        'max ms',
-        'not-present',
-        'stale',
-      ],
-      runs.map((run) => [
-        run.mapFlush,
-        run.unmapFlush,
-        count(run.commands.page),
-        count(run.commands.domain),
-        count(run.commands.global),
-        count(run.commands.context),
-        count(run.commands.wait),
-        count(run.doorbells),
-        ratio(run.perMapCall),
-        ratio(run.perUnmap),
-        run.staleWindowMs.p50.toFixed(1),
-        run.staleWindowMs.p99.toFixed(1),
-        run.staleWindowMs.max.toFixed(1),
-        count(run.violations.notPresent),
-        count(run.violations.stale),
-      ]),
-    ),
+    policyTable(runs),
     '',
-    'page, domain, global, context: invalidation commands by reach. A doorbell is a VM exit on a virtual IOMMU.',
-    'window: how long an unmapped range stayed reachable. not-present, stale: device accesses that hit what should have been',
-    'flushed, when a device touches each page once before its map (as one that prefetches might), once after, once after its unmap.',
+    ...notes(report),
   );
+  if (report.interrupted) lines.push('interrupted: the last row, if any, is not complete');
+  if (compare !== undefined) lines.push('', ...compareText(compare));
+  return `${lines.join('\n')}\n`;
+}
+
+function hardwareText({ hardware, runs }: ReplayReport): string {
+  const model = `${MODEL_NAMES[hardware.model]}${hardware.told === 'default' ? ' (assumed, the trace does not tell)' : ''}`;
+  const caching = hardware.model === 'vtd' ? 'caching mode' : 'NpCache';
+  return `hardware: ${model}, ${caching} ${hardware.cachingMode ? 'on' : 'off'}; driver: ${runs[0]?.preset ?? 'none'}`;
+}
+
+function policyTable(runs: readonly RunResult[]): string {
+  return table(
+    [
+      'map-flush',
+      'unmap-\nflush',
+      'page',
+      'domain',
+      'waits',
+      'door-\nbells',
+      'per map\ncall',
+      'per\nunmap',
+      'window\np50 ms',
+      'p99 ms',
+      'max ms',
+      'not-\npresent',
+      'stale',
+    ],
+    runs.map((run) => [
+      run.mapFlush,
+      run.unmapFlush,
+      count(run.commands.page),
+      count(run.commands.domain),
+      count(run.commands.wait),
+      count(run.doorbells),
+      ratio(run.perMapCall),
+      ratio(run.perUnmap),
+      run.staleWindowMs.p50.toFixed(1),
+      run.staleWindowMs.p99.toFixed(1),
+      run.staleWindowMs.max.toFixed(1),
+      count(run.violations.notPresent),
+      count(run.violations.stale),
+    ]),
+  );
+}
+
+/** What the columns mean, and what is worth knowing about these rows. */
+function notes({ hardware, runs }: ReplayReport): string[] {
+  const most = (value: (run: RunResult) => number): number => Math.max(0, ...runs.map(value));
+  const global = most((run) => run.commands.global);
+  const context = most((run) => run.commands.context);
+  const same = runs.every(({ commands }) => commands.global === global && commands.context === context);
+  const lines = [
+    'page, domain: invalidation commands by reach. A doorbell is a VM exit on a virtual IOMMU.',
+    `Every row has ${same ? '' : 'up to '}${count(global)} global and ${count(context)} context invalidations too.`,
+    'window: how long an unmapped range stayed reachable, in milliseconds.',
+    'not-present, stale: device accesses that hit what should have been flushed, when a device touches each page',
+    'once before its map (as one that prefetches might), once after, and once after its unmap.',
+  ];
   if (hardware.cachingMode && runs.some((run) => run.unmapFlush === 'lazy')) {
     lines.push(
-      'Linux forces strict unmapping under caching mode unless DMA-FQ is written to a group; lazy rows show what that would do.',
+      `Linux forces strict unmapping under ${hardware.model === 'vtd' ? 'caching mode' : 'NpCache'} unless DMA-FQ is written to a group; lazy rows show what`,
+      'that would do.',
     );
   }
   if (runs.some((run) => run.mapFlush === 'none' && run.unmapFlush === 'lazy' && run.violations.notPresent > 0)) {
@@ -115,19 +155,25 @@ export function replayText(report: ReplayReport): string {
       'none with lazy: pages that the device never saw mapped cannot be stale; fewer stale accesses do not make it safer.',
     );
   }
-  const renamed = Math.max(0, ...runs.map((run) => run.renamed));
+  const renamed = most((run) => run.renamed);
   if (renamed > 0) {
     lines.push(
-      `lazy: up to ${count(renamed)} maps got another IOVA, since the recorded one would still have waited for its flush.`,
+      `lazy: up to ${counted(renamed, 'map')} got another IOVA, since the recorded one would still have waited for its flush.`,
     );
   }
-  const untouched = Math.max(0, ...runs.map((run) => run.untouchedPages));
-  if (untouched > 0) lines.push(`${count(untouched)} page accesses were left out, in calls of more than 65,536 pages.`);
-  const failed = Math.max(0, ...runs.map((run) => run.failed));
-  if (failed > 0) lines.push(`${count(failed)} calls were refused by the stack: the trace contradicts itself there.`);
-  if (report.interrupted) lines.push('interrupted: the last row, if any, is not complete');
-  if (compare !== undefined) lines.push('', ...compareText(compare));
-  return `${lines.join('\n')}\n`;
+  const untouched = most((run) => run.untouchedPages);
+  if (untouched > 0) {
+    lines.push(
+      `${counted(untouched, 'page access was', 'page accesses were')} left out, in calls of more than 65,536 pages.`,
+    );
+  }
+  const failed = most((run) => run.failed);
+  if (failed > 0) {
+    lines.push(
+      `${counted(failed, 'call was', 'calls were')} refused by the stack: the trace contradicts itself there.`,
+    );
+  }
+  return lines;
 }
 
 function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
@@ -151,14 +197,14 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
   ];
   if (compare.concurrent > 0) {
     lines.push(
-      `${count(compare.concurrent)} of them belong to calls that ran at the same time on several CPUs; their order is the log's.`,
+      `${counted(compare.concurrent, 'of them belongs', 'of them belong')} to calls that ran at the same time on several CPUs; their order is the log's.`,
     );
   }
-  if (compare.afterTrace > 0) lines.push(`${count(compare.afterTrace)} more commands in the log after the trace ended`);
+  if (compare.afterTrace > 0)
+    lines.push(`${counted(compare.afterTrace, 'more command', 'more commands')} in the log after the trace ended`);
   const difference = compare.firstDifference;
   if (difference !== null) {
-    const show = (side: typeof difference.observed): string =>
-      side === null ? 'nothing' : pageCommandText(side);
+    const show = (side: typeof difference.observed): string => (side === null ? 'nothing' : pageCommandText(side));
     lines.push(
       `first difference at command ${count(difference.index + 1)}: observed ${show(difference.observed)}` +
         `${difference.logLine === null ? '' : ` (line ${difference.logLine})`}, predicted ${show(difference.predicted)}`,
@@ -169,5 +215,5 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
 
 function pageCommandText(command: PageCommand): string {
   if ('am' in command) return `${command.iova} am ${command.am}${command.ih ? ' ih' : ''}`;
-  return `${command.iova} ${command.pages} pages${command.pde ? ' pde' : ''}`;
+  return `${command.iova} ${command.pages === 1 ? '1 page' : `${command.pages} pages`}${command.pde ? ' pde' : ''}`;
 }

@@ -1,26 +1,29 @@
 /** `iommukit replay FILE`: what would another flush policy cost on this trace, and would it be safe? */
-import { writeFileSync } from 'node:fs';
-import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { InvalidArgumentError, Option } from 'commander';
+import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
-import { INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES, intelPreset } from '../drivers/index.ts';
-import type { Plan, RunResult } from '../replay/index.ts';
-import type { Observed } from '../replay/index.ts';
-import { Grouper, Player, VtdObserved, agrees, compareRun, planCalls } from '../replay/index.ts';
-import type { ReplayReport } from '../report/index.ts';
-import { replayReport } from '../report/index.ts';
-import { Names } from '../trace/index.ts';
-import { EXIT_FINDING, EXIT_INTERRUPTED, EXIT_OK } from './exit.ts';
+import { AMD_PRESETS, INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES } from '../drivers/index.ts';
+import type { HardwareModel, Observed, Plan } from '../replay/index.ts';
+import { Grouper, HARDWARE_MODELS, agrees, planCalls } from '../replay/index.ts';
+import type { HardwareFacts, ReplayReport, TraceFacts } from '../report/index.ts';
+import { interruptedReport, replayReport } from '../report/index.ts';
+import { Names, vendorOf } from '../trace/index.ts';
+import type { ReadOptions } from './byte-source.ts';
+import { readCommandLog } from './command-log.ts';
+import { EXIT_FINDING, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
+import { FileError } from './file-error.ts';
 import type { TraceSummary } from './input.ts';
-import { InputError, readQemuLog, readTrace } from './input.ts';
+import { ReadInterrupted, readTrace } from './input.ts';
+import { OutputFile } from './output-file.ts';
+import { playPolicies } from './policy-runs.ts';
 import { Progress } from './progress.ts';
-import { replayText } from './replay-text.ts';
+import { MODEL_NAMES, counted, replayText } from './replay-text.ts';
 import { FileSpill } from './spill.ts';
 
 interface ReplayOptions {
   readonly mapFlush: readonly MapFlush[];
   readonly unmapFlush: readonly UnmapFlush[];
+  readonly hardware?: HardwareModel;
   readonly preset: string;
   readonly cachingMode?: 'on' | 'off';
   readonly compare?: string;
@@ -28,8 +31,11 @@ interface ReplayOptions {
   readonly output?: string;
 }
 
-/** Calls played between two looks at the clock, the signal and the progress bar. */
-const CALLS_PER_TURN = 50_000;
+/** Kernels whose driver is known, by model. A kernel is only named where its driver differs from the one before. */
+const PRESETS_OF: Readonly<Record<HardwareModel, readonly string[]>> = { vtd: INTEL_PRESETS, amdvi: AMD_PRESETS };
+const PRESETS: readonly string[] = [...new Set([...INTEL_PRESETS, ...AMD_PRESETS])].toSorted((a, b) =>
+  a.localeCompare(b, 'en', { numeric: true }),
+);
 
 /** A parser of comma-separated lists of known words. */
 function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
@@ -43,6 +49,12 @@ function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
   };
 }
 
+/** A path as the user gave it: an unset variable of a script makes an empty one. */
+function pathOf(text: string): string {
+  if (text === '') throw new InvalidArgumentError('The path is empty.');
+  return text;
+}
+
 /** Adds the command. `run` gets the exit code. */
 export function addReplay(
   program: Command,
@@ -51,7 +63,9 @@ export function addReplay(
   program
     .command('replay')
     .description('run a recorded trace through the IOMMU stack under each flush policy and show what each costs')
-    .argument('<file>', 'ftrace text or trace.dat, plain, gzip or zstd; - for standard input')
+    .addArgument(
+      new Argument('<file>', 'ftrace text or trace.dat, plain, gzip or zstd; - for standard input').argParser(pathOf),
+    )
     .addOption(
       new Option('--map-flush <list>', `who flushes cached not-present entries after a map: ${MAP_FLUSHES.join(', ')}`)
         .argParser(listOf(MAP_FLUSHES))
@@ -62,45 +76,94 @@ export function addReplay(
         .argParser(listOf(UNMAP_FLUSHES))
         .default([...UNMAP_FLUSHES], 'both'),
     )
-    .addOption(new Option('--preset <kernel>', 'whose driver').choices(INTEL_PRESETS).default('linux-6.12'))
+    .addOption(
+      new Option(
+        '--hardware <model>',
+        'whose IOMMU is played (default: as --compare or the trace shows, else vtd)',
+      ).choices(HARDWARE_MODELS),
+    )
+    .addOption(new Option('--preset <kernel>', 'whose driver').choices(PRESETS).default('linux-6.12'))
     .addOption(
       new Option(
         '--caching-mode <mode>',
-        'whether the hardware caches not-present entries (default: on, or as --compare shows)',
+        'whether the hardware caches not-present entries, VT-d CM and AMD-Vi NpCache (default: on, or as --compare shows)',
       ).choices(['on', 'off']),
     )
-    .option('--compare <qemu-log>', 'a QEMU vtd_* trace log of the same run: exits 1 when the prediction differs')
+    .option(
+      '--compare <log>',
+      "the same run's commands, as QEMU's vtd_* trace log or an AMD guest's probe has them: exits 1 when the prediction differs",
+      pathOf,
+    )
     .option('--json', 'print the result as JSON (schema iommukit.replay/1)')
-    .option('-o, --output <file>', 'write the result to a file instead of standard output')
+    .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
     .action(async (file: string, options: ReplayOptions) => {
       await run(async (signal) => await replay(file, options, signal));
     });
 }
 
 async function replay(file: string, options: ReplayOptions, signal: AbortSignal): Promise<number> {
-  const progress = new Progress(true);
-  const eventSpill = new FileSpill();
-  const callSpill = new FileSpill();
+  const output = options.output === undefined ? null : new OutputFile(options.output);
   try {
-    const observed = options.compare === undefined ? null : await readObserved(options.compare, signal, progress);
-    const names = new Names();
-    const grouper = new Grouper(names, eventSpill);
-    const summary = await readTrace(file, names, grouper, {
-      signal,
-      onProgress: (done, total) => progress.show('reading ', done, total),
-    });
-    progress.end();
-    grouper.finish();
-    if (grouper.counts.map + grouper.counts.unmap === 0) throw new InputError(file, nothingToReplay(summary));
-    warnSkipped(file, summary);
-    const plan = planCalls(grouper, callSpill);
-    const report = await play(file, summary, plan, options, observed, signal, progress);
-    progress.end();
+    for (const input of [file, options.compare]) {
+      if (input !== undefined && output?.is(input) === true) {
+        throw new FileError(input, 'is the output too; give another path to -o');
+      }
+    }
+    const report = await replayed(file, options, signal);
     const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : replayText(report);
-    if (options.output === undefined) process.stdout.write(text);
-    else writeOutput(options.output, text);
+    if (output === null) process.stdout.write(text);
+    else output.write(text);
     if (report.interrupted) return EXIT_INTERRUPTED;
     return report.compare !== undefined && !agrees(report.compare) ? EXIT_FINDING : EXIT_OK;
+  } finally {
+    output?.discard();
+  }
+}
+
+async function replayed(file: string, options: ReplayOptions, signal: AbortSignal): Promise<ReplayReport> {
+  const progress = new Progress();
+  const show = (stage: string): ReadOptions => ({
+    signal,
+    onProgress: (done, total) => progress.show(stage, done, total),
+  });
+  const eventSpill = new FileSpill();
+  const callSpill = new FileSpill();
+  const names = new Names();
+  const grouper = new Grouper(names, eventSpill);
+  let observed: Observed | null = null;
+  try {
+    if (options.compare !== undefined) observed = await readCommandLog(options.compare, show('reading log '));
+    requireSameHardware(options, observed);
+    const summary = await readTrace(file, names, grouper, show('reading '));
+    progress.end();
+    grouper.finish();
+    if (grouper.counts.map + grouper.counts.unmap === 0) throw new FileError(file, nothingToReplay(summary));
+    warnSkipped(file, summary);
+    const plan = planCalls(grouper, callSpill);
+    const hardware = {
+      ...chooseModel(options, observed, summary),
+      cachingMode: chooseCachingMode(options, observed, plan),
+    };
+    const { preset, mapFlush, unmapFlush } = options;
+    if (!PRESETS_OF[hardware.model].includes(preset)) {
+      throw new UsageError(
+        `--preset ${preset} has no driver of ${MODEL_NAMES[hardware.model]}; there are ${PRESETS_OF[hardware.model].join(', ')}`,
+      );
+    }
+    const { runs, compare } = await playPolicies(
+      plan,
+      { ...hardware, preset, mapFlush, unmapFlush, observed, observedFile: options.compare ?? '' },
+      signal,
+      (done, total) => progress.show('replaying ', done, total),
+    );
+    return replayReport(factsOf(file, summary), plan, hardware, runs, signal.aborted, compare);
+  } catch (error) {
+    if (!(error instanceof ReadInterrupted)) throw error;
+    const hardware = {
+      ...chooseModel(options, observed, error.summary),
+      cachingMode: chooseCachingMode(options, observed, null),
+    };
+    return interruptedReport(factsOf(file, error.summary), grouper.counts, hardware);
   } finally {
     progress.end();
     eventSpill.close();
@@ -108,17 +171,31 @@ async function replay(file: string, options: ReplayOptions, signal: AbortSignal)
   }
 }
 
-function writeOutput(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (error) {
-    throw new InputError(path, `cannot be written (${error instanceof Error ? error.message : String(error)})`);
-  }
+/** A log can only be compared with a replay on hardware that takes such commands. */
+function requireSameHardware({ hardware, compare = '' }: ReplayOptions, observed: Observed | null): void {
+  const model = observed?.commands.model;
+  if (model === undefined || hardware === undefined || model === hardware) return;
+  throw new FileError(
+    compare,
+    `has commands of ${MODEL_NAMES[model]}, and --hardware asks for ${MODEL_NAMES[hardware]}; leave one of the two out`,
+  );
+}
+
+/** @param summary null when nothing was read */
+function factsOf(file: string, summary: TraceSummary | null): TraceFacts {
+  return {
+    file: file === '-' ? 'standard input' : file,
+    format: summary?.format ?? 'not read',
+    events: summary?.events ?? 0,
+    skipped: summary?.skipped ?? 0,
+    lost: summary?.lost ?? 0,
+    hasIrqContext: summary?.hasIrqContext ?? true,
+  };
 }
 
 function nothingToReplay(summary: TraceSummary): string {
   return (
-    `holds no iommu:map or iommu:unmap event (${summary.format}, ${summary.events} events read, ${summary.skipped} skipped). ` +
+    `holds no iommu:map or iommu:unmap event (${summary.format}, ${counted(summary.events, 'event')} read, ${summary.skipped} skipped). ` +
     `Record with: trace-cmd record -e iommu -e dma -e intel_iommu`
   );
 }
@@ -126,96 +203,28 @@ function nothingToReplay(summary: TraceSummary): string {
 /** Skipped lines are never silent: how many, and the first few with their place and what was expected there. */
 function warnSkipped(file: string, summary: TraceSummary): void {
   if (summary.skipped === 0) return;
-  const lines = [`${file}: ${summary.skipped} malformed lines or records skipped`];
+  const lines = [
+    `${file}: ${counted(summary.skipped, 'malformed line or record', 'malformed lines or records')} skipped`,
+  ];
   for (const skip of summary.firstSkipped.slice(0, 5)) {
     lines.push(`${file}:${skip.line}: expected ${skip.what}, found: ${skip.excerpt}`);
   }
   process.stderr.write(`${lines.join('\n')}\n`);
 }
 
-async function readObserved(path: string, signal: AbortSignal, progress: Progress): Promise<Observed> {
-  const observed = new VtdObserved();
-  const summary = await readQemuLog(
-    path,
-    {
-      descriptor: (w0, w1, w2, w3, line) => observed.command(w0, w1, w2, w3, line),
-      mark: (name) => observed.mark(name),
-      tail: () => {},
-      skipped: () => {},
-    },
-    { signal, onProgress: (done, total) => progress.show('reading log ', done, total) },
-  );
-  progress.end();
-  if (observed.counts.total === 0) {
-    throw new InputError(
-      path,
-      `holds no vtd_inv_desc line (${summary.lines} lines read). Run QEMU with: -trace 'vtd_*' -D FILE`,
-    );
-  }
-  return observed;
-}
-
-async function play(
-  file: string,
-  summary: TraceSummary,
-  plan: Plan,
+/** Whose hardware is played, and what told so: the user, the log, the trace; VT-d when nothing does. */
+function chooseModel(
   options: ReplayOptions,
   observed: Observed | null,
-  signal: AbortSignal,
-  progress: Progress,
-): Promise<ReplayReport> {
-  const cachingMode =
-    options.cachingMode === undefined
-      ? observed === null
-        ? true
-        : observed.showsCachingMode(plan.counts.unmap)
-      : options.cachingMode === 'on';
-  const compared = observed === null ? null : comparedPolicy(options, observed);
-  const runs: RunResult[] = [];
-  let compare: ReplayReport['compare'];
-  const nrCalls = plan.nrRecords * options.mapFlush.length * options.unmapFlush.length;
-  let nrBefore = 0;
-  for (const mapFlush of options.mapFlush) {
-    for (const unmapFlush of options.unmapFlush) {
-      const keepPages = compared?.mapFlush === mapFlush && compared.unmapFlush === unmapFlush;
-      const player = new Player(plan, { preset: options.preset, mapFlush, unmapFlush, cachingMode, keepPages });
-      while (!signal.aborted && player.step(CALLS_PER_TURN)) {
-        progress.show('replaying ', nrBefore + player.nrDone, nrCalls);
-        await yieldToEvents();
-      }
-      nrBefore += player.nrDone;
-      const result = player.result();
-      runs.push(result);
-      if (signal.aborted) break;
-      if (keepPages && observed !== null && player.pages !== null) {
-        const side = { pages: player.pages, counts: result.commands, marks: player.marks };
-        compare = { file: options.compare ?? '', mapFlush, unmapFlush, ...compareRun(side, observed) };
-      }
-    }
-    if (signal.aborted) break;
-  }
-  const facts = {
-    file: file === '-' ? 'standard input' : file,
-    format: summary.format,
-    events: summary.events,
-    skipped: summary.skipped,
-    lost: summary.lost,
-  };
-  return replayReport(facts, plan, cachingMode, runs, signal.aborted, compare);
+  summary: TraceSummary | null,
+): Pick<HardwareFacts, 'model' | 'told'> {
+  if (options.hardware !== undefined) return { model: options.hardware, told: 'option' };
+  if (observed !== null) return { model: observed.commands.model, told: 'log' };
+  const vendor = summary === null ? 'unknown' : vendorOf(summary);
+  return vendor === 'unknown' ? { model: 'vtd', told: 'default' } : { model: vendor, told: 'trace' };
 }
 
-/**
- * Which of the asked-for policies the log is held against: the kernel's own place for the map flush, and the unmap policy the
- * log shows when both were asked for.
- */
-function comparedPolicy(
-  options: ReplayOptions,
-  observed: Observed,
-): { readonly mapFlush: MapFlush | undefined; readonly unmapFlush: UnmapFlush | undefined } {
-  const own = intelPreset(options.preset).mapFlush;
-  const shown: UnmapFlush = observed.showsLazyUnmaps ? 'lazy' : 'strict';
-  return {
-    mapFlush: options.mapFlush.includes(own) ? own : options.mapFlush[0],
-    unmapFlush: options.unmapFlush.includes(shown) ? shown : options.unmapFlush[0],
-  };
+function chooseCachingMode(options: ReplayOptions, observed: Observed | null, plan: Plan | null): boolean {
+  if (options.cachingMode !== undefined) return options.cachingMode === 'on';
+  return observed === null || plan === null || observed.showsCachingMode(plan.counts.unmap);
 }

@@ -1,2 +1,2 @@
-export type { ReplayReport, TraceFacts } from './replay-report.ts';
-export { REPLAY_SCHEMA, replayReport } from './replay-report.ts';
+export type { HardwareFacts, ReplayReport, TraceFacts } from './replay-report.ts';
+export { NOT_GROUPED, REPLAY_SCHEMA, interruptedReport, replayReport } from './replay-report.ts';

@@ -2,9 +2,11 @@
  * The result of `iommukit replay` as data, schema `iommukit.replay/1`. Additions keep the schema's name, anything else changes
  * it. Addresses are hex strings, times milliseconds of the trace's clock.
  */
-import type { Comparison, Plan, RunResult } from '../replay/index.ts';
+import type { Comparison, GroupingCounts, HardwareModel, Plan, RunResult } from '../replay/index.ts';
 
 export const REPLAY_SCHEMA = 'iommukit.replay/1';
+/** `grouping.rule` of a replay that was interrupted before the calls were told. */
+export const NOT_GROUPED = 'none';
 
 export interface ReplayReport {
   readonly schema: typeof REPLAY_SCHEMA;
@@ -20,9 +22,11 @@ export interface ReplayReport {
     readonly skippedLines: number;
     /** Events the recorder lost. */
     readonly lost: number;
+    /** Whether the trace tells what ran in an interrupt; without it the order of a few flushes is wrong. */
+    readonly hasIrqContext: boolean;
   };
   readonly grouping: {
-    /** `dma-events` (exact), `inferred`, or both. */
+    /** `dma-events` (exact), `inferred`, or both; `none` when the trace was not read to its end, the numbers below are 0 then. */
     readonly rule: string;
     readonly mapCalls: number;
     /** Map calls whose begin or end is a guess among alternatives. */
@@ -35,8 +39,8 @@ export interface ReplayReport {
     /** Domains that the trace does not name but its mappings need. */
     readonly inferredDomains: number;
   };
-  readonly hardware: { readonly model: string; readonly cachingMode: boolean };
-  /** True when it was stopped before the end: `runs` then holds what was known. */
+  readonly hardware: HardwareFacts;
+  /** True when it was stopped before the end: `runs` then holds what was known, nothing if that was while reading. */
   readonly interrupted: boolean;
   readonly runs: readonly RunResult[];
   /** Present with `--compare`. */
@@ -50,13 +54,22 @@ export interface TraceFacts {
   readonly events: number;
   readonly skipped: number;
   readonly lost: number;
+  readonly hasIrqContext: boolean;
+}
+
+/** The modelled hardware of a run. */
+export interface HardwareFacts {
+  readonly model: HardwareModel;
+  /** What said so: the user, the log compared with, the trace; `default` when nothing did. */
+  readonly told: 'option' | 'log' | 'trace' | 'default';
+  readonly cachingMode: boolean;
 }
 
 /** Puts a report together. */
 export function replayReport(
   trace: TraceFacts,
   plan: Plan,
-  cachingMode: boolean,
+  hardware: HardwareFacts,
   runs: readonly RunResult[],
   interrupted: boolean,
   compare?: ReplayReport['compare'],
@@ -64,16 +77,7 @@ export function replayReport(
   const { counts } = plan;
   return {
     schema: REPLAY_SCHEMA,
-    trace: {
-      file: trace.file,
-      format: trace.format,
-      events: trace.events,
-      map: counts.map,
-      unmap: counts.unmap,
-      dma: counts.dma,
-      skippedLines: trace.skipped,
-      lost: trace.lost,
-    },
+    trace: traceOf(trace, counts),
     grouping: {
       rule: plan.rule,
       mapCalls: plan.mapCalls,
@@ -83,9 +87,43 @@ export function replayReport(
       partialUnmaps: plan.partialUnmaps,
       inferredDomains: plan.inferredDomains,
     },
-    hardware: { model: 'vtd', cachingMode },
+    hardware,
     interrupted,
     runs,
     ...(compare === undefined ? {} : { compare }),
+  };
+}
+
+/** The report of a replay that was interrupted while the trace was read: its events are known, its calls are not. */
+export function interruptedReport(trace: TraceFacts, counts: GroupingCounts, hardware: HardwareFacts): ReplayReport {
+  return {
+    schema: REPLAY_SCHEMA,
+    trace: traceOf(trace, counts),
+    grouping: {
+      rule: NOT_GROUPED,
+      mapCalls: 0,
+      ambiguous: 0,
+      overlapping: 0,
+      unmapWithoutMap: 0,
+      partialUnmaps: 0,
+      inferredDomains: 0,
+    },
+    hardware,
+    interrupted: true,
+    runs: [],
+  };
+}
+
+function traceOf(trace: TraceFacts, counts: GroupingCounts): ReplayReport['trace'] {
+  return {
+    file: trace.file,
+    format: trace.format,
+    events: trace.events,
+    map: counts.map,
+    unmap: counts.unmap,
+    dma: counts.dma,
+    skippedLines: trace.skipped,
+    lost: trace.lost,
+    hasIrqContext: trace.hasIrqContext,
   };
 }

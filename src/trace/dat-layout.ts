@@ -40,7 +40,7 @@ export interface PageLayout {
 }
 
 /** Conversion of a TSC clock: ns = (ticks * multiplier >> shift) + offset. */
-export interface TscToNs {
+interface TscToNs {
   readonly multiplier: number;
   readonly shift: number;
   readonly offset: number;

@@ -12,6 +12,8 @@ export interface Detection {
   readonly kind: InputKind;
   readonly found: string;
   readonly advice: string;
+  /** False when more bytes could change it. */
+  readonly isCertain: boolean;
 }
 
 /** Bytes that are enough for a verdict on any real trace. */
@@ -71,7 +73,7 @@ const ZSTD = [0x28, 0xb5, 0x2f, 0xfd];
 const TRACE_DAT = [0x17, 0x08, 0x44, ...text('tracing')];
 
 function verdict(kind: InputKind, found: string, advice = ''): Detection {
-  return { kind, found, advice };
+  return { kind, found, advice, isCertain: kind !== 'refused' && kind !== 'empty' };
 }
 
 /** Judges an input by its first bytes: DETECT_BYTES of them, or all when there are fewer. */
@@ -118,7 +120,7 @@ function judgeText(bytes: Uint8Array): Detection {
     if (byte === 0 || byte === 127 || (byte < 32 && (byte < 9 || byte > 13) && byte !== 27)) odd++;
   if (odd * 20 > bytes.length || bytes[0] === 0) return verdict('refused', 'binary data of an unknown kind', EXPECTED);
   // The head of an empty trace: `# tracer: nop` and nothing else.
-  if (lines === 0 && comments > 0) return verdict('text', 'a text trace without events');
+  if (lines === 0 && comments > 0) return { ...verdict('text', 'a text trace without events'), isCertain: false };
   if (lines === 0) return verdict('refused', 'blank lines only', EXPECTED);
   return verdict('refused', `text without a trace line in its first ${lines} lines`, EXPECTED);
 }

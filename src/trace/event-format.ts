@@ -37,7 +37,7 @@ function elementBytes(type: string): number {
 }
 
 /** The field of one `field:` line, undefined for any other line. */
-export function parseField(line: string): FormatField | undefined {
+function parseField(line: string): FormatField | undefined {
   const match = FIELD.exec(line);
   if (match === null) return undefined;
   const declaration = match[1] ?? '';

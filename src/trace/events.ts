@@ -73,10 +73,17 @@ export class TraceEvent {
   listLength: number = 0;
   /** True when the kernel cut this list. Its " [TRUNCATED]" alone may mean the list of physical addresses, which is not kept. */
   listTruncated: boolean = false;
-  /** Descriptor words of qiSubmit. */
+  /** Descriptor words of qiSubmit; words of a command. */
   words: Int32Array = new Int32Array(8);
   /** Short free text: a mark's text, an event's name. */
   text: string = '';
+
+  /** Makes `list` twice as long. */
+  growList(): void {
+    const longer = new Float64Array(this.list.length * 2);
+    longer.set(this.list);
+    this.list = longer;
+  }
 }
 
 /** Strings by small number, so that an event record holds no string: device names here. */
@@ -115,6 +122,11 @@ export interface TraceSink {
    */
   readonly wants?: readonly EventKind[];
   event(event: TraceEvent): void;
+  /**
+   * A command that a probe on the AMD driver saw (amd-payload.ts): an event of kind `other`, its words in the first four of
+   * `event.words`. Called before `event`, wanted or not. Without this callback such events are not looked at.
+   */
+  amdCommand?(event: TraceEvent): void;
   /** A line or record that is malformed; counted by the reader too. `what` says what was expected. */
   skipped(line: number, what: string, excerpt: string): void;
 }

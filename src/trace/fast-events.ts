@@ -6,7 +6,7 @@
 import { ADDRESS_LIMIT as IMPORTED_LIMIT } from '../base/index.ts';
 import type { TraceEvent } from './events.ts';
 import { VALUE, decimalField, descriptorWord, dirField, listField, physField, rangeFields } from './fast-fields.ts';
-import { TextShape, fastKind, fastNameLength, fastShape, fastText } from './fast-names.ts';
+import { TextShape, fastKind, fastShape, fastText } from './fast-names.ts';
 import type { EventPayloads } from './ftrace-payload.ts';
 import { INDEX_MASK as IMPORTED_MASK, restOfLine, text4, text8 } from './words.ts';
 
@@ -39,11 +39,11 @@ export class FastEvents {
   }
 
   /**
-   * Reads the event that `fastName` found at `at`. The view must reach 240 bytes further, with a line end somewhere.
+   * Reads the text at `at` of the event that `fastName` found. The view must reach 200 bytes further, with a line end somewhere.
    * @returns the start of the next line, -1 for another shape
    */
   read(b: Uint8Array, d: DataView, at: number, name: number, event: TraceEvent): number {
-    const text = (at + fastNameLength(name)) & INDEX_MASK;
+    const text = at & INDEX_MASK;
     const shape = fastShape(name);
     event.kind = fastKind(name);
     if (shape === SHAPE_DESCRIPTOR) return descriptor(d, text, event);
@@ -222,8 +222,6 @@ const DID = text4('did ');
 function cacheTag(d: DataView, from: number, name: string, event: TraceEvent): number {
   const start = from & INDEX_MASK;
   let at = start;
-  // Another blank before the text belongs to neither.
-  if (d.getUint8(at) === BLANK) return -1;
   for (; ; at++) {
     const byte = d.getUint8(at);
     if (byte === BLANK && d.getInt32(at + 1, true) === TYPE && d.getUint8(at + 5) === BLANK) break;

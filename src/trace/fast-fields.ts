@@ -28,7 +28,7 @@ export const VALUE: Float64Array = new Float64Array(1);
 const OUT = VALUE;
 
 /** Hex digits of a number below 2^53, at most 16. */
-export function hexField(d: DataView, from: number): number {
+function hexField(d: DataView, from: number): number {
   const at = from & INDEX_MASK;
   const first = d.getInt32(at, true);
   const second = d.getInt32(at + 4, true);
@@ -192,7 +192,7 @@ export function listField(d: DataView, from: number, event: TraceEvent, offset: 
     if (at === INDEX_MASK) return -1;
     if (offset >= 0) {
       if (count * 2 + 2 > list.length) {
-        growList(event);
+        event.growList();
         ({ list } = event);
       }
       list[count * 2 + offset] = OUT[0];
@@ -206,11 +206,4 @@ export function listField(d: DataView, from: number, event: TraceEvent, offset: 
     }
     if (next !== COMMA) return -1;
   }
-}
-
-/** Doubles the list of an event. */
-export function growList(event: TraceEvent): void {
-  const longer = new Float64Array(event.list.length * 2);
-  longer.set(event.list);
-  event.list = longer;
 }

@@ -1,6 +1,6 @@
 /**
- * map and unmap lines of the shape that kernels print since 5.17, their header already read:
- * `map: IOMMU: iova=0x<16> - 0x<16> paddr=0x<16> size=<decimal>`, `unmap: IOMMU: iova=... - ... size=<decimal> unmapped_size=<decimal>`.
+ * Texts of map and unmap events as kernels print them since 5.17:
+ * `IOMMU: iova=0x<16> - 0x<16> paddr=0x<16> size=<decimal>`, `IOMMU: iova=... - ... size=<decimal> unmapped_size=<decimal>`.
  * Anything else is left to the exact path, without effect.
  */
 import { ADDRESS_LIMIT as IMPORTED_LIMIT, TWO_32 as IMPORTED_TWO_32 } from '../base/index.ts';
@@ -16,12 +16,8 @@ const KIND_UNMAP = EventKind.unmap;
 const PAIRS = PAIR_VALUE;
 const INDEX_MASK = IMPORTED_MASK;
 
-const MAP_0 = text8(' map: IO');
-const MAP_8 = text8('MMU: iov');
-const MAP_16 = text4('a=0x');
-const UNMAP_0 = text8(' unmap: ');
-const UNMAP_8 = text8('IOMMU: i');
-const UNMAP_14 = text8(' iova=0x');
+const IOMMU_0 = text8('IOMMU: i');
+const IOMMU_6 = text8(' iova=0x');
 const DASH = text4(' - 0');
 const PADDR = text8('paddr=0x');
 const SIZE_0 = text4(' siz');
@@ -35,24 +31,16 @@ const LINE_END = 10;
 const RETURN = 13;
 
 /**
- * Reads the line whose blank before the event name is at `at`. The view must reach 160 bytes further and hold a line end there.
- * @returns the start of the next line, -1 for anything but a map or unmap line of the usual shape
+ * Reads the text at `from`. The view must reach 160 bytes further and hold a line end there.
+ * @returns the start of the next line, -1 for anything but the usual shape
  *
  * Numbers are put together here from small integers, by hand: a function that returned one whole would box it whenever it is
  * not inlined.
  */
-export function readMapOrUnmap(d: DataView, from: number, event: TraceEvent): number {
+export function readMapOrUnmap(d: DataView, from: number, isMap: boolean, event: TraceEvent): number {
   let at = from & INDEX_MASK;
-  let isMap = false;
-  if (d.getFloat64(at, true) === MAP_0) {
-    if (d.getFloat64(at + 8, true) !== MAP_8 || d.getInt32(at + 16, true) !== MAP_16) return -1;
-    isMap = true;
-    at += 20;
-  } else {
-    if (d.getFloat64(at, true) !== UNMAP_0) return -1;
-    if (d.getFloat64(at + 8, true) !== UNMAP_8 || d.getFloat64(at + 14, true) !== UNMAP_14) return -1;
-    at += 22;
-  }
+  if (d.getFloat64(at, true) !== IOMMU_0 || d.getFloat64(at + 6, true) !== IOMMU_6) return -1;
+  at += 14;
   // Upper halves are mostly zeros, and nearly always the same in both.
   const high = d.getFloat64(at, true);
   const iovaHigh = high === ZEROS ? 0 : highDigits(d, at);

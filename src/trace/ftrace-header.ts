@@ -67,6 +67,8 @@ export class LineHeader {
   shape: number = 0;
   /** Index of the '[' of the CPU column. */
   column: number = 0;
+  /** Whether flags stand between the CPU and the time. */
+  hasFlags: boolean = false;
   /** The system before the event name (`iommu` of `iommu:map`); empty range when there is none. */
   systemStart: number = 0;
   systemEnd: number = 0;
@@ -137,7 +139,8 @@ export class LineHeader {
     const token = at;
     while (at < end && !isBlank(bytes[at])) at++;
     this.irqContext = IrqContext.task;
-    if (this.#parseStamp(bytes, token, at)) {
+    this.hasFlags = !this.#parseStamp(bytes, token, at);
+    if (!this.hasFlags) {
       if (this.shape === LineShape.ftrace) this.shape = LineShape.traceCmd;
     } else {
       const width = at - token;

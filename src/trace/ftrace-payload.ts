@@ -10,6 +10,7 @@ import { ADDRESS_LIMIT } from '../base/index.ts';
 import type { Names, TraceEvent } from './events.ts';
 import { EventKind } from './events.ts';
 import { ByteNames, decodeUtf8 } from './bytetext.ts';
+import { RAW, parseRaw } from './raw-payload.ts';
 import type { LineScanner } from './scanner.ts';
 import { ascii } from './scanner.ts';
 
@@ -104,7 +105,10 @@ export class EventPayloads {
     }
     const { kind, parser } = KNOWN[id];
     event.kind = kind;
-    return wanted[kind] === 0 ? '' : parser.call(this, line, event);
+    if (wanted[kind] === 0) return '';
+    if (kind === EventKind.other || !line.literal(RAW)) return parser.call(this, line, event);
+    this.complete = false;
+    return parseRaw(line, event, this);
   }
 
   /** The type name of a descriptor; '' when it is empty or one too many. */
@@ -298,11 +302,7 @@ function array(line: LineScanner, event: TraceEvent, offset: number): number {
     const value = line.prefixedHex();
     if (value < 0) return -1;
     if (value >= ADDRESS_LIMIT) return -2;
-    if (count * 2 + 2 > event.list.length) {
-      const longer = new Float64Array(event.list.length * 2);
-      longer.set(event.list);
-      event.list = longer;
-    }
+    if (count * 2 + 2 > event.list.length) event.growList();
     event.list[count * 2 + offset] = value;
     count++;
     const next = line.peek();

@@ -5,13 +5,21 @@
  * allocates nothing and reads each byte once; whatever surprises it falls back to the exact path, several times as slow.
  */
 import { ADDRESS_LIMIT } from '../base/index.ts';
+import { EXPECTED_COMMAND, parseAmdCommand } from './amd-payload.ts';
 import type { Names, TraceSink } from './events.ts';
 import { EventKind, NR_KINDS, TraceEvent, wantedKinds } from './events.ts';
 import { excerpt } from './bytetext.ts';
 import { FastEvents } from './fast-events.ts';
 import { FastHeader } from './fast-header.ts';
 import { readMapOrUnmap } from './fast-iommu.ts';
-import { fastKind, fastName } from './fast-names.ts';
+import {
+  IOMMU_LENGTH as IMPORTED_IOMMU_LENGTH,
+  fastKind,
+  fastName,
+  fastNameLength,
+  fastSystemLength,
+  systemLength,
+} from './fast-names.ts';
 import { LineHeader, LineShape } from './ftrace-header.ts';
 import { EventPayloads } from './ftrace-payload.ts';
 import type { LineReceiver } from './linefeed.ts';
@@ -19,11 +27,11 @@ import { LineFeed, MAX_LINE_BYTES } from './linefeed.ts';
 import { LineScanner, ascii } from './scanner.ts';
 import type { Skip } from './skips.ts';
 import { SkipLog } from './skips.ts';
-import { INDEX_MASK, restOfLine } from './words.ts';
+import { INDEX_MASK, behindBlanks, restOfLine, text8 } from './words.ts';
 
 const NOT_A_TRACE_LINE = 'a trace line: task-pid [cpu] flags time: event: text';
 const TOO_LONG = `a line of at most ${MAX_LINE_BYTES} bytes`;
-const TRUNCATED = 'truncated: a line end after the last line';
+const TRUNCATED = 'a whole line, with a line end (the input is cut off here)';
 const CPU = ascii('CPU:');
 const LOST = ascii('[LOST ');
 const EVENTS = ascii('EVENTS');
@@ -35,10 +43,22 @@ const IS_EMPTY = ascii(' is empty');
 const LINE_END = 10;
 const RETURN = 13;
 const COMMENT = 35;
-const LETTER_M = 109;
-const LETTER_U = 117;
-/** Bytes behind the CPU column that the fast paths may read without looking at the end: 85 of a header, 180 of an event. */
-const FAST_SPAN = 320;
+// An imported constant is loaded and checked at every use, a constant of this file is part of the code.
+const IOMMU_LENGTH = IMPORTED_IOMMU_LENGTH;
+const SHAPE_FTRACE = LineShape.ftrace;
+const SHAPE_TRACE_CMD = LineShape.traceCmd;
+const SHAPE_PERF = LineShape.perf;
+const BLANK = 32;
+const TAB = 9;
+const MAP_TEXT = text8('map: IOM');
+const MAP_BLANKS = text8('map:    ');
+const UNMAP_TEXT = text8('unmap: I');
+const UNMAP_BLANKS = text8('unmap:  ');
+/**
+ * Bytes behind the CPU column that the fast paths may read without looking at the end: 85 of a header, twice 40 of padding, 42
+ * of names, 190 of an event.
+ */
+const FAST_SPAN = 400;
 /** No index of theirs reaches what INDEX_MASK cuts. */
 const FAST_LIMIT = INDEX_MASK - (1 << 16);
 const ALL_KINDS = new Uint8Array(NR_KINDS).fill(1);
@@ -55,13 +75,11 @@ export interface TextSummary {
   readonly firstSkipped: readonly Skip[];
   /** Events the trace says were lost, as far as it gives numbers. */
   readonly lost: number;
-  /** Records of lost events, with or without a number. */
-  readonly lostRecords: number;
   readonly format: 'ftrace text' | 'trace-cmd report' | 'perf script';
-  /** True when an event of a kind other than `other` and `lost` was delivered. */
-  readonly recognised: boolean;
-  /** True when the last line had no line end and was skipped for it. */
-  readonly truncated: boolean;
+  /** False when a line had no flags column: what an interrupt did then looks as if the task below it had done it. */
+  readonly hasIrqContext: boolean;
+  /** Events of kind `other` by name: what the trace holds that nobody reads here. */
+  readonly others: ReadonlyMap<string, number>;
 }
 
 /** Push parser: `push` chunks cut anywhere, then `end` once. */
@@ -75,6 +93,7 @@ export class FtraceTextReader implements LineReceiver {
   readonly #feed: LineFeed;
   readonly #skips = new SkipLog();
   readonly #byKind = new Float64Array(NR_KINDS);
+  readonly #others = new Map<string, number>();
   #lines = 0;
   #lost = 0;
   readonly #fastHeader = new FastHeader();
@@ -82,7 +101,7 @@ export class FtraceTextReader implements LineReceiver {
   #perfLines = 0;
   #traceCmdLines = 0;
   #textLines = 0;
-  #truncated = false;
+  #hasFlags = true;
 
   constructor(names: Names, sink: TraceSink) {
     this.#sink = sink;
@@ -99,6 +118,11 @@ export class FtraceTextReader implements LineReceiver {
   /** The input is over. */
   end(): TextSummary {
     this.#feed.end();
+    return this.summary;
+  }
+
+  /** What was read up to now. */
+  get summary(): TextSummary {
     let events = 0;
     for (const count of this.#byKind) events += count;
     const byKind = Array.from(this.#byKind);
@@ -114,10 +138,9 @@ export class FtraceTextReader implements LineReceiver {
       skipped: this.#skips.count,
       firstSkipped: this.#skips.first,
       lost: this.#lost,
-      lostRecords: byKind[EventKind.lost] ?? 0,
       format: perf > traceCmd + ftrace ? 'perf script' : traceCmd > 0 ? 'trace-cmd report' : 'ftrace text',
-      recognised: events > (byKind[EventKind.other] ?? 0) + (byKind[EventKind.lost] ?? 0),
-      truncated: this.#truncated,
+      hasIrqContext: this.#hasFlags,
+      others: this.#others,
     };
   }
 
@@ -149,12 +172,15 @@ export class FtraceTextReader implements LineReceiver {
     this.#lines++;
     const header = this.#header;
     if (bytes[start] === COMMENT) return;
-    if (header.parse(bytes, start, end) && this.#parseEvent(bytes, end, ALL_KINDS) === '' && this.#payloads.complete) {
+    if (
+      header.parse(bytes, start, end) &&
+      this.#parseEvent(bytes, end, ALL_KINDS, false) === '' &&
+      this.#payloads.complete
+    ) {
       this.#deliver();
       return;
     }
     if (this.#isSilent(bytes, start, end)) return;
-    this.#truncated = true;
     this.#skip(TRUNCATED, bytes, start, end);
   }
 
@@ -167,6 +193,7 @@ export class FtraceTextReader implements LineReceiver {
   #deliver(): void {
     const event = this.#event;
     this.#byKind[event.kind]++;
+    if (event.kind === EventKind.other) this.#others.set(event.text, (this.#others.get(event.text) ?? 0) + 1);
     if (this.#wanted[event.kind] !== 0) this.#sink.event(event);
   }
 
@@ -183,23 +210,28 @@ export class FtraceTextReader implements LineReceiver {
       this.#skip(NOT_A_TRACE_LINE, bytes, start, end);
       return;
     }
-    this.#fastHeader.column = header.column - start;
+    // The fast path takes lines without flags only after one that came here.
+    if (!header.hasFlags) this.#hasFlags = false;
+    this.#fastHeader.expect(header, start);
     this.#finish(bytes, start, end);
   }
 
   /** The event behind a header: counted by its shape, delivered or skipped. */
   #finish(bytes: Uint8Array, start: number, end: number): void {
-    const { shape } = this.#header;
-    if (shape === LineShape.perf) this.#perfLines++;
-    else if (shape === LineShape.traceCmd) this.#traceCmdLines++;
-    else this.#textLines++;
-    const why = this.#parseEvent(bytes, end, this.#wanted);
+    this.#countShape(this.#header.shape);
+    const why = this.#parseEvent(bytes, end, this.#wanted, true);
     if (why === '') this.#deliver();
     else this.#skip(why, bytes, start, end);
   }
 
+  #countShape(shape: number): void {
+    if (shape === SHAPE_FTRACE) this.#textLines++;
+    else if (shape === SHAPE_PERF) this.#perfLines++;
+    else this.#traceCmdLines++;
+  }
+
   /** The event behind the header just parsed. */
-  #parseEvent(bytes: Uint8Array, end: number, wanted: Uint8Array): string {
+  #parseEvent(bytes: Uint8Array, end: number, wanted: Uint8Array, isWhole: boolean): string {
     const header = this.#header;
     const event = this.#event;
     event.line = this.#lines;
@@ -208,7 +240,7 @@ export class FtraceTextReader implements LineReceiver {
     event.cpu = header.cpu;
     event.irqContext = header.irqContext;
     this.#scanner.set(bytes, header.textStart, end);
-    return this.#payloads.parse(
+    const why = this.#payloads.parse(
       this.#scanner,
       header.nameStart,
       header.nameEnd,
@@ -217,6 +249,14 @@ export class FtraceTextReader implements LineReceiver {
       event,
       wanted,
     );
+    if (event.kind !== EventKind.other || this.#sink.amdCommand === undefined) return why;
+    // Nobody can tell whether the numbers of a line without line end are whole.
+    if (!isWhole) return TRUNCATED;
+    this.#scanner.set(bytes, header.textStart, end);
+    const isCommand = parseAmdCommand(this.#scanner, event.words);
+    if (isCommand < 0) return EXPECTED_COMMAND;
+    if (isCommand > 0) this.#sink.amdCommand(event);
+    return why;
   }
 
   /** Blank lines, comments, and the head of trace-cmd report: nothing to say about them. */
@@ -262,27 +302,51 @@ export class FtraceTextReader implements LineReceiver {
   /** A line of a usual shape, by the fast paths. Returns the start of the next line, -1 (and no effect) for any other line. */
   #fast(b: Uint8Array, d: DataView, start: number): number {
     const event = this.#event;
-    const at = this.#fastHeader.read(d, start, event);
-    if (at < 0) return -1;
-    const initial = d.getUint8(at + 1);
-    const next =
-      initial === LETTER_M || initial === LETTER_U ? readMapOrUnmap(d, at, event) : this.#fastOther(b, d, at);
-    if (next < 0 || next - start > MAX_LINE_BYTES) return this.#known(b, start, at + 1);
+    const header = this.#fastHeader;
+    const behindTime = header.read(d, start, event);
+    if (behindTime < 0) return -1;
+    let name = behindTime;
+    let system = 0;
+    if (header.shape === SHAPE_PERF) {
+      name = behindBlanks(d, name);
+      system = fastSystemLength(d, name);
+      name += system;
+    }
+    const next = this.#fastEvent(b, d, name, system);
+    if (next < 0 || next - start > MAX_LINE_BYTES) return this.#known(b, start, behindTime);
     event.line = ++this.#lines;
-    this.#textLines++;
+    if (header.shape === SHAPE_FTRACE) this.#textLines++;
+    else this.#countShape(header.shape);
     this.#byKind[event.kind]++;
     if (this.#wanted[event.kind] !== 0) this.#sink.event(event);
     return next;
   }
 
-  /** Any event but map and unmap, its header read. Returns as `#fast` does. */
-  #fastOther(b: Uint8Array, d: DataView, at: number): number {
-    const name = fastName(d, at);
-    if (name < 0) return -1;
-    const kind = fastKind(name);
-    if (this.#wanted[kind] !== 0) return this.#fastEvents.read(b, d, at, name, this.#event);
+  /** The event whose name stands at `name`, behind a `system:` of that length if any. Returns as `#fast` does. */
+  #fastEvent(b: Uint8Array, d: DataView, name: number, system: number): number {
+    if (system === 0 || system === IOMMU_LENGTH) {
+      const head = d.getFloat64(name, true);
+      if (head === MAP_TEXT) return readMapOrUnmap(d, name + 5, true, this.#event);
+      if (head === UNMAP_TEXT) return readMapOrUnmap(d, name + 7, false, this.#event);
+      if (head === MAP_BLANKS) return readMapOrUnmap(d, this.#fastText(d, name + 5), true, this.#event);
+      if (head === UNMAP_BLANKS) return readMapOrUnmap(d, this.#fastText(d, name + 7), false, this.#event);
+    }
+    const number = fastName(d, name);
+    if (number < 0 || (system !== 0 && system !== systemLength(number))) return -1;
+    const text = this.#fastText(d, name + fastNameLength(number));
+    const kind = fastKind(number);
+    if (this.#wanted[kind] !== 0) return this.#fastEvents.read(b, d, text, number, this.#event);
     this.#event.kind = kind;
-    return restOfLine(d, at);
+    return restOfLine(d, text - 1);
+  }
+
+  /** Where an event's text begins, at `at` or behind more blanks, with which trace-cmd fills the name's column. */
+  #fastText(d: DataView, at: number): number {
+    const byte = d.getUint8(at);
+    if (byte !== BLANK && byte !== TAB) return at;
+    const header = this.#fastHeader;
+    if (header.shape === SHAPE_FTRACE) header.shape = SHAPE_TRACE_CMD;
+    return behindBlanks(d, at);
   }
 
   /** The rest of a line whose header is read up to the event name at `from`, any event. */
@@ -296,7 +360,7 @@ export class FtraceTextReader implements LineReceiver {
     header.cpu = event.cpu;
     header.irqContext = event.irqContext;
     header.timeNs = event.timeNs;
-    header.shape = LineShape.ftrace;
+    header.shape = this.#fastHeader.shape;
     if (!header.parseName(b, from, end)) return -1;
     this.#lines++;
     this.#finish(b, start, end);

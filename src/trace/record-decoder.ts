@@ -107,6 +107,8 @@ export interface RecordPlan {
   readonly pid: FormatField | undefined;
   readonly flags: FormatField | undefined;
   readonly decode: Decode;
+  /** Whether it decodes a command of an AMD-Vi unit (amd-payload.ts). */
+  readonly isCommand: boolean;
 }
 
 /** Field by name, as a thrown-away plan when it is missing: `plan` turns that into a skip. */
@@ -138,6 +140,8 @@ export function planFor(format: EventFormat, payloads: EventPayloads): RecordPla
   const pid = format.fields.get('common_pid');
   const flags = format.fields.get('common_flags');
   let decode: Decode;
+  const command = commandDecoder(format);
+  if (command !== null) return { name: format.name, pid, flags, decode: command, isCommand: true };
   try {
     decode = decoderFor(format, new Fields(format), payloads);
   } catch (error) {
@@ -145,7 +149,23 @@ export function planFor(format: EventFormat, payloads: EventPayloads): RecordPla
     const why = error.message;
     decode = () => why;
   }
-  return { name: format.name, pid, flags, decode };
+  return { name: format.name, pid, flags, decode, isCommand: false };
+}
+
+/** A probe's record with the four words of a command; null for other formats. */
+function commandDecoder(format: EventFormat): Decode | null {
+  if (format.system !== 'kprobes') return null;
+  const found = ['d0', 'd1', 'd2', 'd3'].map((name) => format.fields.get(name));
+  const words = found.filter((field) => field !== undefined && field.nrBytes === 4 && field.location === 'none');
+  if (words.length !== 4) return null;
+  return (record, event) => {
+    event.kind = EventKind.other;
+    for (const [i, field] of words.entries()) {
+      if (field === undefined || !record.contains(field)) return OUTSIDE;
+      event.words[i] = record.number(field) | 0;
+    }
+    return '';
+  };
 }
 
 /** IrqContext of common_flags. */
@@ -334,11 +354,7 @@ function readList(record: RecordView, event: TraceEvent, field: FormatField, slo
   const step = field.elementBytes;
   if (step !== 4 && step !== 8) return -1;
   const count = Math.floor((record.dataEnd - record.dataStart) / step);
-  if (count * 2 > event.list.length) {
-    const longer = new Float64Array(count * 2);
-    longer.set(event.list);
-    event.list = longer;
-  }
+  while (count * 2 > event.list.length) event.growList();
   for (let i = 0; i < count; i++) {
     const at = record.dataStart + i * step;
     const high = step === 8 ? record.view.getUint32(at + 4, true) : 0;

@@ -32,10 +32,12 @@ export interface DatSummary {
   readonly skipped: number;
   readonly firstSkipped: readonly Skip[];
   readonly lost: number;
-  readonly lostRecords: number;
   /** Event ids without a format in the file, and how many records have them; those records are among the skipped. */
   readonly unknownIds: readonly { readonly id: number; readonly records: number }[];
-  readonly recognised: boolean;
+  /** Records tell what an interrupt did. */
+  readonly hasIrqContext: true;
+  /** Events of kind `other` by name. */
+  readonly others: ReadonlyMap<string, number>;
 }
 
 /** Pull reader: `read` some records at a time, until it returns false. */
@@ -50,6 +52,7 @@ export class TraceDatReader {
   readonly #unknown = new Map<number, number>();
   readonly #skips = new SkipLog();
   readonly #byKind = new Float64Array(NR_KINDS);
+  readonly #others = new Map<string, number>();
   readonly #streams: CpuStream[] = [];
   readonly #status: number[] = [];
   /** Streams that have a record, as a heap by (time, index). */
@@ -88,8 +91,8 @@ export class TraceDatReader {
     return this.#heap.length > 0;
   }
 
-  /** What was read. */
-  end(): DatSummary {
+  /** What was read up to now. */
+  get summary(): DatSummary {
     let events = 0;
     for (const count of this.#byKind) events += count;
     const byKind = Array.from(this.#byKind);
@@ -105,9 +108,9 @@ export class TraceDatReader {
       skipped: this.#skips.count,
       firstSkipped: this.#skips.first,
       lost: this.#lost,
-      lostRecords: byKind[EventKind.lost] ?? 0,
       unknownIds: [...this.#unknown].map(([id, records]) => ({ id, records })),
-      recognised: events > (byKind[EventKind.other] ?? 0) + (byKind[EventKind.lost] ?? 0),
+      hasIrqContext: true,
+      others: this.#others,
     };
   }
 
@@ -202,7 +205,9 @@ export class TraceDatReader {
     event.irqContext = plan.flags === undefined ? 0 : irqContextOfFlags(record.number(plan.flags));
     const why = plan.decode(record, event);
     if (why === '') {
+      if (plan.isCommand) this.#sink.amdCommand?.(event);
       this.#byKind[event.kind]++;
+      if (event.kind === EventKind.other) this.#others.set(event.text, (this.#others.get(event.text) ?? 0) + 1);
       if (this.#wanted[event.kind] !== 0) this.#sink.event(event);
     } else this.#skip(`${plan.name}: ${why}`, excerpt(record.bytes, record.start, record.end));
   }

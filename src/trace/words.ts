@@ -15,6 +15,11 @@ export const INDEX_MASK = 0x3fffffff;
 const MASK = 0x3fffffff;
 const LINE_ENDS = 0x0a0a0a0a;
 
+/** The first two characters of a text, as getUint16 reads them. */
+export function text2(text: string): number {
+  return view(text).getUint16(0, true);
+}
+
 /** The four characters at `at` of a text, as getInt32 reads them. */
 export function text4(text: string, at: number = 0): number {
   return view(text).getInt32(at, true);
@@ -76,6 +81,19 @@ function lineEndFrom(d: DataView, at: number): number {
   }
   while (d.getUint8(i) !== 10) i++;
   return i;
+}
+
+const EIGHT_BLANKS = text8('        ');
+/** Tools pad columns with fewer blanks than this. */
+const MAX_BLANKS = 40;
+
+/** The first byte from `from` on that is no blank; at most MAX_BLANKS further, whatever stands there. */
+export function behindBlanks(d: DataView, from: number): number {
+  let at = from & MASK;
+  const last = at + MAX_BLANKS;
+  while (at < last && d.getFloat64(at, true) === EIGHT_BLANKS) at += 8;
+  while (at < last && d.getUint8(at) === 32) at++;
+  return at;
 }
 
 const NO_ATTRS = text8(' attrs=\n');

@@ -1,51 +1,12 @@
 /** `iommukit replay` from outside: a process, its output, its exit code. Runs the built program, as users do. */
-import { spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import type { Outcome } from './program.ts';
+import { DAT, LOG, MAP, TRACE, UNMAP, file, folder, one, root, run, useFolder } from './program.ts';
 
-const root = join(import.meta.dirname, '../..');
-const bin = join(root, 'bin/iommukit.js');
-const TRACE = join(root, 'traces/intel-cmon-strict-small-6.12/trace.txt.gz');
-const LOG = join(root, 'traces/intel-cmon-strict-small-6.12/qemu-inval.log.gz');
-const DAT = join(root, 'traces/intel-cmon-strict-small-6.1/trace.dat.gz');
-let folder = '';
-
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), 'iommukit-cli-'));
-});
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
-
-interface Outcome {
-  readonly code: number | null;
-  readonly out: string;
-  readonly err: string;
-}
-
-function run(args: readonly string[], input?: Uint8Array): Outcome {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [bin, ...args], {
-    cwd: folder,
-    input,
-    encoding: 'utf8',
-    maxBuffer: 1 << 26,
-    timeout: 60_000,
-  });
-  return { code: status, out: stdout, err: stderr };
-}
-
-function file(name: string, content: string | Uint8Array): string {
-  const path = join(folder, name);
-  writeFileSync(path, content);
-  return path;
-}
-
-const one = ['--map-flush', 'sync-map', '--unmap-flush', 'strict'];
-const MAP =
-  '  nvme-1234    [003] d..1.  812.345678: map: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 paddr=0x0000000123456000 size=4096\n';
-const UNMAP =
-  '  nvme-1234    [003] d..1.  812.345990: unmap: IOMMU: iova=0x00000000ffffe000 - 0x00000000fffff000 size=4096 unmapped_size=4096\n';
+useFolder();
 
 describe('what it prints', () => {
   test('JSON with the documented fields, and nothing else on stdout', () => {
@@ -96,7 +57,7 @@ describe('what it prints', () => {
     const expected = runsOf(run(['replay', TRACE, ...one, '--json']));
     expect(runsOf(run(['replay', file('plain.txt', text), ...one, '--json']))).toEqual(expected);
     expect(runsOf(run(['replay', file('members.gz', members), ...one, '--json']))).toEqual(expected);
-    expect(runsOf(run(['replay', '-', ...one, '--json'], text))).toEqual(expected);
+    expect(runsOf(run(['replay', '-', ...one, '--json'], { input: text }))).toEqual(expected);
     const dat = runsOf(run(['replay', DAT, ...one, '--json', '--preset', 'linux-6.1']));
     const datText = join(root, 'traces/intel-cmon-strict-small-6.1/trace.txt.gz');
     expect(dat).toEqual(runsOf(run(['replay', datText, ...one, '--json', '--preset', 'linux-6.1'])));
@@ -173,6 +134,73 @@ describe('compare', () => {
   });
 });
 
+describe('hardware', () => {
+  const amd = join(root, 'traces/amd-strict-boot-6.1');
+  const trace = join(amd, 'trace.txt.gz');
+  const log = join(amd, 'amd-commands.txt.gz');
+
+  test('is told by the option, the log or the trace, and VT-d is assumed when none tells', () => {
+    const hardwareOf = (...args: string[]): unknown =>
+      JSON.parse(run(['replay', ...args, ...one, '--preset', 'linux-6.1', '--json']).out).hardware;
+    expect(hardwareOf(TRACE)).toEqual({ model: 'vtd', told: 'trace', cachingMode: true });
+    expect(hardwareOf(trace)).toEqual({ model: 'vtd', told: 'default', cachingMode: true });
+    expect(hardwareOf(trace, '--hardware', 'amdvi')).toEqual({ model: 'amdvi', told: 'option', cachingMode: true });
+    expect(hardwareOf(TRACE, '--hardware', 'amdvi')).toEqual({ model: 'amdvi', told: 'option', cachingMode: true });
+    expect(hardwareOf(trace, '--compare', log)).toEqual({ model: 'amdvi', told: 'log', cachingMode: true });
+    const probe = `${MAP.slice(0, MAP.indexOf('map:'))}amdcmd: (__iommu_queue_command_sync+0x0/0xd0) d0=0x1 d1=0x2 d2=0x0 d3=0x0\n`;
+    expect(hardwareOf(file('probe.txt', probe + MAP + UNMAP))).toMatchObject({ model: 'amdvi', told: 'trace' });
+    expect(run(['replay', trace, ...one]).out).toContain(
+      'hardware: VT-d (assumed, the trace does not tell), caching mode on',
+    );
+    expect(run(['replay', trace, ...one, '--hardware', 'amdvi']).out).toContain('hardware: AMD-Vi, NpCache on; driver');
+  });
+
+  test('a text without flags says what it cannot tell', () => {
+    const bare = (MAP + UNMAP).replaceAll(' d..1.', '');
+    const { out } = run(['replay', file('bare.txt', bare), ...one]);
+    expect(out).toContain('This text has no flags column');
+    expect(JSON.parse(run(['replay', file('bare.txt', bare), ...one, '--json']).out).trace.hasIrqContext).toBe(false);
+    expect(run(['replay', file('flags.txt', MAP + UNMAP), ...one]).out).not.toContain('no flags');
+  });
+
+  test("AMD-Vi against the guest's own record of its commands: identical", () => {
+    const { code, out } = run(['replay', trace, '--compare', log, '--preset', 'linux-6.1', '--json']);
+    expect(code).toBe(0);
+    const { compare } = JSON.parse(out);
+    expect(compare).toMatchObject({ mapFlush: 'sync-map', unmapFlush: 'strict', matching: 1540, identical: true });
+    expect(compare.predicted).toEqual(compare.observed);
+    const differs = run(['replay', trace, '--compare', log, '--preset', 'linux-5.1', ...one]);
+    expect(differs.code).toBe(1);
+    expect(differs.out).toMatch(/first difference at command [\d,]+: observed 0x[0-9a-f]+ (1 page|\w+ pages)/);
+  });
+
+  test.each([
+    [
+      'a log of other hardware',
+      () => ['--hardware', 'vtd', '--compare', log],
+      /has commands of AMD-Vi, and --hardware asks for VT-d/,
+    ],
+    [
+      'a preset that the hardware lacks',
+      () => ['--hardware', 'amdvi', '--preset', 'linux-5.11'],
+      /--preset linux-5\.11 has no driver of AMD-Vi; there are linux-5\.1, /,
+    ],
+    ['a preset that VT-d lacks', () => ['--hardware', 'vtd', '--preset', 'linux-5.3'], /has no driver of VT-d/],
+    [
+      "QEMU's log of AMD-Vi",
+      () => ['--compare', join(amd, 'qemu-inval.log.gz')],
+      /is a QEMU log of AMD-Vi, which has no addresses/,
+    ],
+    ['a trace without commands', () => ['--compare', trace], /holds no command \(\d+ events read\)/],
+    ['hardware of another name', () => ['--hardware', 'smmu'], /Allowed choices are vtd, amdvi/],
+  ])('%s: exit 2', (_name, args, message) => {
+    const { code, out, err } = run(['replay', trace, ...one, ...args()]);
+    expect({ code, out }).toEqual({ code: 2, out: '' });
+    expect(err).toMatch(message);
+    expect(err.trimEnd().split('\n').length).toBeLessThanOrEqual(2);
+  });
+});
+
 describe('wrong usage and unusable input: exit 2, one clear line, no stack', () => {
   const cut = readFileSync(TRACE).subarray(0, 5000);
   test.each<[string, () => readonly string[], RegExp]>([
@@ -210,10 +238,13 @@ describe('wrong usage and unusable input: exit 2, one clear line, no stack', () 
       /no iommu:map or iommu:unmap event/,
     ],
     ['a guest trace as log', () => ['replay', TRACE, '--compare', TRACE], /trace\.txt\.gz: /],
+    ['an empty path', () => ['replay', ''], /'file'\. The path is empty/],
+    ['an empty log path', () => ['replay', TRACE, '--compare', ''], /--compare .*The path is empty/],
+    ['an empty output path', () => ['replay', TRACE, '-o', ''], /--output .*The path is empty/],
     [
-      'an output that cannot be written',
-      () => ['replay', TRACE, ...one, '-o', join(folder, 'no/such/folder')],
-      /cannot be written/,
+      'a command that is not built',
+      () => ['audit', TRACE],
+      /unknown command 'audit'\n\(commands of this version: replay; audit, check, ui do not exist yet/,
     ],
   ])('%s', (_name, args, message) => {
     const { code, out, err } = run(args());
@@ -224,41 +255,36 @@ describe('wrong usage and unusable input: exit 2, one clear line, no stack', () 
   });
 });
 
+describe('the text', () => {
+  const widest = (text: string): number => Math.max(...text.split('\n').map((line) => line.length));
+
+  test('fits 120 columns, with the unit in the columns of the window', () => {
+    const { out } = run(['replay', TRACE]);
+    // The first line is as long as the path.
+    expect(widest(out.slice(out.indexOf('\n') + 1))).toBeLessThanOrEqual(120);
+    expect(out).toMatch(/window +not-\n.* p50 ms +p99 ms +max ms/);
+  });
+
+  test('one of anything is singular', () => {
+    const { out } = run(['replay', file('one.txt', MAP), ...one]);
+    expect(out).toContain('ftrace text, 1 event: 1 map, 0 unmap, 0 dma\n1 map call, told by');
+    const bad = run(['replay', file('bad1.txt', `${MAP}nonsense\n${UNMAP}`), ...one]);
+    expect(bad.out).toContain('2 events: 1 map, 1 unmap, 0 dma; 1 line skipped\n1 map call');
+    expect(bad.err).toContain('bad1.txt: 1 malformed line or record skipped\n');
+  });
+
+  test('a cut last line reads as a sentence', () => {
+    const { code, err } = run(['replay', file('cut.txt', MAP + UNMAP.slice(0, -30)), ...one]);
+    expect(code).toBe(0);
+    expect(err).toMatch(
+      /cut\.txt:2: expected a whole line, with a line end \(the input is cut off here\), found: {3}nvme/,
+    );
+  });
+});
+
 test('--version, --help and their exit codes', () => {
   expect(run(['--version'])).toMatchObject({ code: 0, out: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
   const help = run(['--help']);
   expect(help).toMatchObject({ code: 0, out: expect.stringContaining('Exit codes:') });
   expect(run(['replay', '--help']).out).toContain('--caching-mode');
-});
-
-test('Ctrl-C prints what is known and exits 130', async () => {
-  // Long enough to be interrupted: the same recording many times over, on later and later times.
-  const text = gunzipSync(readFileSync(TRACE)).toString('latin1');
-  const path = file('long.txt', Array.from({ length: 60 }, () => text).join(''));
-  const child = spawn(process.execPath, [bin, 'replay', path, '--json'], { cwd: folder });
-  let out = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
-    out += chunk;
-  });
-  const ended = new Promise<number | null>((resolve) => {
-    child.on('close', (code) => resolve(code));
-  });
-  await new Promise((resolve) => {
-    setTimeout(resolve, 2500);
-  });
-  child.kill('SIGINT');
-  expect(await ended).toBe(130);
-  // Interrupted while replaying it prints what it has; while reading there is nothing yet.
-  if (out !== '') expect(JSON.parse(out)).toMatchObject({ schema: 'iommukit.replay/1', interrupted: true });
-});
-
-test('a reader that closes the pipe ends it silently', () => {
-  const { status, stderr } = spawnSync(
-    'sh',
-    ['-c', `"${process.execPath}" "${bin}" replay "${TRACE}" --json | head -1`],
-    {
-      encoding: 'utf8',
-    },
-  );
-  expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
 });

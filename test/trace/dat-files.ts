@@ -61,6 +61,7 @@ export const PRINT = 5;
 export const MAP = 1265;
 export const ATTACH = 1266;
 export const OTHER = 77;
+export const PROBE = 1900;
 
 const FTRACE_FORMATS = [
   format(
@@ -83,6 +84,18 @@ function systems(swapped: boolean): [string, string[]][] {
           `\tfield:u64 iova;\toffset:${iova};\tsize:8;\tsigned:0;\n\tfield:u64 paddr;\toffset:${paddr};\tsize:8;\tsigned:0;\n\tfield:size_t size;\toffset:24;\tsize:8;\tsigned:0;\n`,
         ),
         format('attach_device_to_domain', ATTACH, '\tfield:__data_loc char[] device;\toffset:8;\tsize:4;\tsigned:0;\n'),
+      ],
+    ],
+    [
+      'kprobes',
+      [
+        format(
+          'any_name',
+          PROBE,
+          `\tfield:unsigned long __probe_ip;\toffset:8;\tsize:8;\tsigned:0;\n${[2, 1, 0, 3]
+            .map((word, i) => `\tfield:u32 d${word};\toffset:${16 + i * 4};\tsize:4;\tsigned:0;\n`)
+            .join('')}`,
+        ),
       ],
     ],
     ['sched', [format('sched_switch', OTHER, '\tfield:int x;\toffset:8;\tsize:4;\tsigned:1;\n')]],
@@ -189,6 +202,13 @@ export function attachData(device: string, pid = 7): Uint8Array {
 
 export function markData(text: string): Uint8Array {
   return common(PRINT, 9, 0).int(0xffffffff81000000n, 8).text(`${text}\n\0`).bytes;
+}
+
+/** A command of the AMD driver; the format has d2 before d1 before d0. */
+export function commandData(d0: number, d1: number, d2: number, d3: number): Uint8Array {
+  const bytes = common(PROBE, 1, 0).int(0, 8);
+  for (const word of [d2, d1, d0, d3]) bytes.int(word, 4);
+  return bytes.bytes;
 }
 
 export function plainData(id: number): Uint8Array {

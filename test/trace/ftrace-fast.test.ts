@@ -45,6 +45,38 @@ const HEADS = [
   '            init-1       [001] d..1    3.501992: ',
 ];
 
+/** Of trace-cmd report 3.1, of one that prints flags, of perf script (the first as perf 6.1.187 prints it); `printed` adds the rest. */
+const TOOL_HEADS = [
+  '            init-1     [001]     3.501992: ',
+  '          <idle>-0     [000] 12345678.999999: ',
+  '     kworker/0:1-4194303 [001] d..1.     3.501992: ',
+  '            init     1 [001]     3.501992: ',
+  ' :-1 [x] 12    4194303 [000] 123456.654321: ',
+];
+
+/** An event as the tool of a head prints it: the name filled with blanks to 22 columns, or with its system in front. */
+function printed(head: string, text: string): string {
+  const name = text.slice(0, text.indexOf(':') + 1);
+  const rest = text.slice(name.length + 1);
+  if (head.includes('-')) {
+    if (!head.startsWith(' :')) return `${head}${name.padEnd(21)} ${rest}`;
+  }
+  const system = /^(map|unmap|.*_group|.*_domain):/.test(name)
+    ? 'iommu'
+    : name.startsWith('dma_')
+      ? 'dma'
+      : /^(qi_|cache_)/.test(name)
+        ? 'intel_iommu'
+        : 'ftrace';
+  return `${head}${`${system}:${name}`.padStart(text.length % 30)} ${rest}`;
+}
+
+/** Every head with every text, as the tools print them. */
+const LINES = [
+  ...HEADS.flatMap((head) => TEXTS.map((text) => head + text)),
+  ...TOOL_HEADS.flatMap((head) => TEXTS.map((text) => printed(head, text))),
+];
+
 interface Outcome {
   events: Plain[];
   lines: number[];
@@ -80,7 +112,10 @@ afterEach(() => void vi.restoreAllMocks());
 
 describe('the fast paths', () => {
   test('read every line as the exact path does', () => {
-    const lines = HEADS.flatMap((head) => [...TEXTS, ...TEXTS].map((text) => lineOf(head + text)));
+    const lines = [...[...HEADS, ...TOOL_HEADS].keys()].flatMap((head) => {
+      const own = LINES.slice(head * TEXTS.length, (head + 1) * TEXTS.length);
+      return [...own, ...own].map(lineOf);
+    });
     lines.push(...PADDING);
     expect(read(lines, true)).toEqual(read(lines, false));
     expect(read(lines, true).skipped).toEqual([]);
@@ -96,9 +131,9 @@ describe('the fast paths', () => {
       place,
     );
     const damaged = fc
-      .tuple(fc.constantFrom(...HEADS), fc.constantFrom(...TEXTS), fc.array(change, { maxLength: 3 }), fc.boolean())
-      .map(([head, text, changes, crlf]) => {
-        const bytes = Array.from(Buffer.from(`${head}${text}${crlf ? '\r' : ''}\n`, 'utf8'));
+      .tuple(fc.constantFrom(...LINES), fc.array(change, { maxLength: 3 }), fc.boolean())
+      .map(([line, changes, crlf]) => {
+        const bytes = Array.from(Buffer.from(`${line}${crlf ? '\r' : ''}\n`, 'utf8'));
         for (const [how, where, letter, from] of changes) {
           const at = where % (bytes.length - 1);
           const byte = alphabet.charCodeAt(letter);
@@ -109,9 +144,7 @@ describe('the fast paths', () => {
         }
         return Uint8Array.from(bytes);
       });
-    const whole = fc
-      .tuple(fc.constantFrom(...HEADS), fc.constantFrom(...TEXTS))
-      .map(([head, text]) => lineOf(head + text));
+    const whole = fc.constantFrom(...LINES).map(lineOf);
     fc.assert(
       fc.property(fc.array(fc.oneof(damaged, whole), { minLength: 1, maxLength: 12 }), (lines) => {
         // The same lines in the exact path come one by one, also those that the damage cut in two.
@@ -171,9 +204,22 @@ describe('the fast paths', () => {
     ['a carriage return', `${HEADS[0]}${TEXTS[0]}\r`],
     ['a carriage return behind attributes', `${HEADS[0]}${TEXTS[4]}\r`],
     ['a carriage return behind a descriptor', `${HEADS[0]}${TEXTS[18]}\r`],
+    ['more blanks than any column has', `${HEADS[0]}map:${' '.repeat(60)}${TEXTS[0].slice(5)}`],
+    ['more blanks than any column has, and nothing else', `${HEADS[0]}map:${' '.repeat(300)}`],
+    ['an event of the same name of another system', `${TOOL_HEADS[3]}dma:${TEXTS[0]}`],
+    ['an event of a system whose name begins as ours', `${TOOL_HEADS[3]}iommufd:${TEXTS[0]}`],
+    ['a dma event of iommu', `${TOOL_HEADS[3]}iommu:${TEXTS[4]}`],
+    ['a system in the text of ftrace', `${HEADS[0]}iommu:${TEXTS[0]}`],
+    ['a blank before the pid, and flags', `${HEADS[0].replace('-1', ' 1')}iommu:${TEXTS[0]}`],
+    ['no flags in one line', `${HEADS[0].replace('.....', '     ')}${TEXTS[0]}`],
+    ['a pid/tid as perf may print it', `${TOOL_HEADS[3].replace('     1 ', ' 300/301 ')}iommu:${TEXTS[0]}`],
+    ['a period before the event', `${TOOL_HEADS[3]}    1  iommu:${TEXTS[0]}`],
+    ['a time of nanoseconds', `${TOOL_HEADS[0].replace('501992', '501992123')}${TEXTS[0]}`],
   ])('%s', (_what, text) => {
-    const lines = [lineOf(HEADS[0] + TEXTS[0]), lineOf(text), lineOf(HEADS[0] + TEXTS[0]), ...PADDING];
-    expect(read(lines, true)).toEqual(read(lines, false));
+    for (const before of [HEADS[0] + TEXTS[0], printed(TOOL_HEADS[0], TEXTS[0]), printed(TOOL_HEADS[3], TEXTS[0])]) {
+      const lines = [lineOf(before), lineOf(text), lineOf(before), ...PADDING];
+      expect(read(lines, true)).toEqual(read(lines, false));
+    }
   });
 
   test('never look past the chunk: at any distance from its end a line is read the same', () => {
@@ -207,10 +253,12 @@ describe('the fast paths', () => {
     expect(skipped).toMatchObject([{ line: 2, what: expect.stringMatching(/at most/) }]);
   });
 
-  test('are taken by the lines that they are for', () => {
+  test.each([HEADS[1], ...TOOL_HEADS])('are taken by the lines that they are for: %j', (head) => {
     const exact = vi.spyOn(EventPayloads.prototype, 'parse');
     const texts = TEXTS.filter((text) => !/TRUNCATED|_err|mark|group|NONE|ffffffffffffffff size|p_iotlb/.test(text));
-    const lines = texts.flatMap((text) => Array.from({ length: 10 }, () => lineOf(HEADS[1] + text)));
+    const lines = texts.flatMap((text) =>
+      Array.from({ length: 10 }, () => lineOf(head === HEADS[1] ? head + text : printed(head, text))),
+    );
     expect(read([...lines, ...PADDING], true).events).toHaveLength(lines.length);
     // The first line says where the CPU column is.
     expect(exact.mock.calls.length).toBe(1);

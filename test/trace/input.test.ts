@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { ReadOptions, TraceSummary } from '../../src/cli/input.ts';
-import { InputError, readQemuLog, readTrace } from '../../src/cli/input.ts';
+import type { TraceSummary } from '../../src/cli/input.ts';
+import type { ReadOptions } from '../../src/cli/byte-source.ts';
+import { FileError } from '../../src/cli/file-error.ts';
+import { ReadInterrupted, readCommands, readTrace } from '../../src/cli/input.ts';
 import type { Plain } from './collect.ts';
 import { bytesOf, collector } from './collect.ts';
 import * as dat from './dat-files.ts';
@@ -83,12 +85,11 @@ test('a QEMU log, plain and packed', async () => {
     ['q.gz', gzipSync(QEMU)],
   ] as const) {
     let tails = 0;
-    const summary = await readQemuLog(file(name, bytes), {
-      descriptor() {},
-      mark() {},
-      skipped() {},
-      tail: () => void tails++,
-    });
+    const summary = await readCommands(
+      file(name, bytes),
+      { mark() {}, skipped() {}, tail: () => void tails++ },
+      { command() {}, skipped() {} },
+    );
     expect(tails).toBe(100);
     expect(summary.format).toBe('QEMU log');
   }
@@ -155,20 +156,15 @@ describe('what cannot be read is one line: the file, the trouble, the remedy', (
       () => undefined,
       (reason: unknown) => reason,
     );
-    expect(error).toBeInstanceOf(InputError);
-    expect((error as InputError).message).toMatch(message);
-    expect((error as InputError).message).not.toContain('\n');
+    expect(error).toBeInstanceOf(FileError);
+    expect((error as FileError).message).toMatch(message);
+    expect((error as FileError).message).not.toContain('\n');
   });
 
   test.skipIf(process.getuid?.() === 0)('a file of somebody else', async () => {
     const path = file('secret', TEXT);
     chmodSync(path, 0);
     await expect(read(path)).rejects.toThrow(/permission denied/);
-  });
-
-  test('a trace as a QEMU log', async () => {
-    const reading = readQemuLog(file('t2', TEXT), { descriptor() {}, mark() {}, skipped() {}, tail() {} });
-    await expect(reading).rejects.toThrow(/is a text trace; expected a log of QEMU/);
   });
 });
 
@@ -183,14 +179,48 @@ describe('progress and abort', () => {
     expect(seen.at(-1)).toBe(1);
   });
 
-  test.each(['big', 'big.gz'])('abort stops between chunks: %s', async (name) => {
-    const path = file(name, name === 'big' ? big : gzipSync(Buffer.concat(Array.from({ length: 10 }, () => big))));
+  const bigDat = dat.traceDat([
+    {
+      cpu: 0,
+      pages: Array.from({ length: 3000 }, (_, page) =>
+        dat.page(
+          1000 + page * 1000,
+          Array.from({ length: 50 }, () => dat.record(1, dat.mapData(0xffffe000, 0x123456000, 4096, 1234))),
+        ),
+      ),
+    },
+  ]);
+
+  test.each<[string, () => Uint8Array]>([
+    ['big', () => big],
+    ['big.gz', () => gzipSync(Buffer.concat(Array.from({ length: 10 }, () => big)))],
+    ['big.dat', () => bigDat],
+  ])('abort stops between chunks and tells what was read: %s', async (name, bytes) => {
+    const path = file(name, bytes());
     const controller = new AbortController();
     const all = collector();
-    const sink = { skipped() {}, event: () => controller.abort() };
-    await expect(readTrace(path, all.names, sink, { signal: controller.signal })).rejects.toMatchObject({
-      name: 'AbortError',
-    });
+    let events = 0;
+    const sink = {
+      skipped() {},
+      event() {
+        events++;
+        controller.abort();
+      },
+    };
+    const error = await readTrace(path, all.names, sink, { signal: controller.signal }).catch(
+      (reason: unknown) => reason,
+    );
+    expect(error).toBeInstanceOf(ReadInterrupted);
+    // A line that a chunk cut is not an error of the trace.
+    expect((error as ReadInterrupted).summary).toMatchObject({ events, skipped: 0 });
+    expect(events).toBeGreaterThan(1000);
+    expect(events).toBeLessThan(100_000);
+  });
+
+  test('aborted before anything was read', async () => {
+    const all = collector();
+    const reading = readTrace(file('big', big), all.names, all.sink, { signal: AbortSignal.abort() });
+    await expect(reading).rejects.toMatchObject({ name: 'ReadInterrupted', summary: null });
   });
 
   test('an error of the caller comes out as it is', async () => {
@@ -217,7 +247,7 @@ test('damaged archives end in an error or in fewer events, never in a crash', as
       const damaged = Uint8Array.from(bytes);
       damaged[at] = (damaged[at] ?? 0) ^ 0xff;
       const result = await read(file('damaged', damaged)).catch((error: unknown) => error);
-      if (result instanceof Error) expect(result, `${name} at ${at}: ${result.stack}`).toBeInstanceOf(InputError);
+      if (result instanceof Error) expect(result, `${name} at ${at}: ${result.stack}`).toBeInstanceOf(FileError);
     }
   }
 });

@@ -1,0 +1,77 @@
+/** One plan under all the policies asked for, one after the other, and the comparison of one of them with a log. */
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
+import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
+import { amdPreset, intelPreset } from '../drivers/index.ts';
+import type { HardwareModel, Observed, Plan, RunResult } from '../replay/index.ts';
+import { Player, compareRun } from '../replay/index.ts';
+import type { ReplayReport } from '../report/index.ts';
+
+/** What is played. */
+export interface PolicyOptions {
+  readonly model: HardwareModel;
+  readonly preset: string;
+  readonly cachingMode: boolean;
+  readonly mapFlush: readonly MapFlush[];
+  readonly unmapFlush: readonly UnmapFlush[];
+  /** The log to compare with, and the name of its file; null for no comparison. */
+  readonly observed: Observed | null;
+  readonly observedFile: string;
+}
+
+export interface PolicyResults {
+  /** Those played until the signal fired; the last one then is not complete. */
+  readonly runs: readonly RunResult[];
+  readonly compare: ReplayReport['compare'];
+}
+
+/** Calls played between two looks at the clock, the signal and the progress bar. */
+const CALLS_PER_TURN = 50_000;
+
+export async function playPolicies(
+  plan: Plan,
+  options: PolicyOptions,
+  signal: AbortSignal,
+  onProgress: (done: number, total: number) => void,
+): Promise<PolicyResults> {
+  const { model, preset, cachingMode, observed } = options;
+  const compared = observed === null ? null : comparedPolicy(options, observed);
+  const runs: RunResult[] = [];
+  let compare: ReplayReport['compare'];
+  const nrCalls = plan.nrRecords * options.mapFlush.length * options.unmapFlush.length;
+  let nrBefore = 0;
+  for (const mapFlush of options.mapFlush) {
+    for (const unmapFlush of options.unmapFlush) {
+      const keepPages = compared?.mapFlush === mapFlush && compared.unmapFlush === unmapFlush;
+      const player = new Player(plan, { model, preset, mapFlush, unmapFlush, cachingMode, keepPages });
+      while (!signal.aborted && player.step(CALLS_PER_TURN)) {
+        onProgress(nrBefore + player.nrDone, nrCalls);
+        await yieldToEvents();
+      }
+      nrBefore += player.nrDone;
+      const result = player.result();
+      runs.push(result);
+      if (signal.aborted) return { runs, compare };
+      if (keepPages && observed !== null && player.pages !== null) {
+        const side = { pages: player.pages, counts: result.commands, marks: player.marks };
+        compare = { file: options.observedFile, mapFlush, unmapFlush, ...compareRun(side, observed) };
+      }
+    }
+  }
+  return { runs, compare };
+}
+
+/**
+ * Which of the asked-for policies the log is held against: the kernel's own place for the map flush, and the unmap policy the
+ * log shows when both were asked for.
+ */
+function comparedPolicy(
+  { model, preset, mapFlush, unmapFlush }: PolicyOptions,
+  observed: Observed,
+): { readonly mapFlush: MapFlush | undefined; readonly unmapFlush: UnmapFlush | undefined } {
+  const own = (model === 'amdvi' ? amdPreset(preset) : intelPreset(preset)).mapFlush;
+  const shown: UnmapFlush = observed.showsLazyUnmaps ? 'lazy' : 'strict';
+  return {
+    mapFlush: mapFlush.includes(own) ? own : mapFlush[0],
+    unmapFlush: unmapFlush.includes(shown) ? shown : unmapFlush[0],
+  };
+}

@@ -4,12 +4,14 @@
  * several calls that the allocator put next to each other. JointOdds says how likely each joint is to be inside of a call;
  * here the choices are made that unmap events force, and those that are left at the end.
  */
-import { PAGE_SIZE } from '../base/index.ts';
 import { gapOf, JointOdds, Novelty } from './joint-odds.ts';
 import { LifeTable } from './life-table.ts';
 import { LiveMaps } from './live-maps.ts';
 import { PageSet } from './page-set.ts';
 
+// Local copies: V8 reloads imported bindings at every use.
+const PAGE = 4096;
+const { fresh: FRESH, low: LOW, used: USED, slot: SLOT } = Novelty;
 /** A call counts as ambiguous when the chance that it is cut wrong is larger. */
 const AMBIGUOUS_CHANCE = 0.05;
 /** Candidates for one unmap that are weighed; in as many domains can one range be mapped without being told apart by name. */
@@ -30,7 +32,7 @@ function costOf(logOdds: number): number {
 
 /** To how many pages the allocator could have aligned an address: a range starts aligned to its size rounded up to a power of two. */
 function alignmentOf(address: number): number {
-  const low = ((address / PAGE_SIZE) % 2 ** 31) | 0;
+  const low = ((address / PAGE) % 2 ** 31) | 0;
   return low === 0 ? Infinity : low & -low;
 }
 
@@ -55,15 +57,15 @@ export class Chains {
     const gap = gapOf(ns);
     if (
       before < 0 ||
-      live.end[before] !== live.start[id] ||
-      live.paddr[before] + (live.end[before] - live.start[before]) === live.paddr[id]
+      live.end(before) !== live.start(id) ||
+      live.paddr(before) + (live.end(before) - live.start(before)) === live.paddr(id)
     ) {
       this.#odds.addSeparate(gap);
       return;
     }
-    let novelty: number = Novelty.fresh;
-    if (this.#freed.intersects(live.start[id], live.start[id] + PAGE_SIZE)) {
-      novelty = live.end[id] <= live.lowest[before] ? Novelty.low : Novelty.used;
+    let novelty: number = FRESH;
+    if (this.#freed.intersects(live.start(id), live.start(id) + PAGE)) {
+      novelty = live.end(id) <= live.lowest(before) ? LOW : USED;
     }
     live.link(before, id, gap, novelty);
   }
@@ -76,10 +78,10 @@ export class Chains {
   /** Takes first..last out of their chain as one call, and learns from it. */
   cutOut(first: number, last: number): void {
     const { live } = this;
-    const after = live.next[last];
-    if (live.previous[first] >= 0) this.#learn(first, false);
+    const after = live.next(last);
+    if (live.previous(first) >= 0) this.#learn(first, false);
     if (after >= 0) this.#learn(after, false);
-    for (let id = last; id !== first; id = live.previous[id]) this.#learn(id, true);
+    for (let id = last; id !== first; id = live.previous(id)) this.#learn(id, true);
     live.unlinkBefore(first);
     if (after >= 0) live.unlinkBefore(after);
   }
@@ -98,9 +100,9 @@ export class Chains {
     this.first = -1;
     this.ambiguous = false;
     for (let last = live.newestEndingAt(end); last >= 0; last = live.olderEndingAt(last)) {
-      if (live.event[last] > beforeEvent) continue;
-      const told = domain >= 0 && live.domain[last] === domain;
-      if (!told && (nrWeighed >= MAX_CANDIDATES || (domain >= 0 && live.domain[last] >= 0))) continue;
+      if (live.event(last) > beforeEvent) continue;
+      const told = domain >= 0 && live.domain(last) === domain;
+      if (!told && (nrWeighed >= MAX_CANDIDATES || (domain >= 0 && live.domain(last) >= 0))) continue;
       const first = this.#chainStart(last, start);
       if (first < 0) continue;
       if (told) {
@@ -122,12 +124,12 @@ export class Chains {
       this.last = last;
     }
     if (nrWeighed > 1) this.ambiguous = this.#isAmbiguous(nrWeighed, chosen);
-    if (this.first >= 0) this.#lives.add(timeNs - live.timeNs[this.last], live.nrLive);
+    if (this.first >= 0) this.#lives.add(timeNs - live.timeNs(this.last), live.nrLive);
   }
 
   #weigh(candidate: number, first: number, last: number, timeNs: number): number {
     const cost = this.#cost(first, last);
-    const score = this.#lives.logRate(timeNs - this.live.timeNs[last]) - cost;
+    const score = this.#lives.logRate(timeNs - this.live.timeNs(last)) - cost;
     this.#costs[candidate] = cost;
     this.#scores[candidate] = score;
     return score;
@@ -155,14 +157,14 @@ export class Chains {
   /** First record of the chain that ends at `last` and starts at an address, or -1. Never crosses a decided call. */
   #chainStart(last: number, start: number): number {
     const { live } = this;
-    const decided = live.head[last];
+    const decided = live.head(last);
     if (decided >= 0) {
       // Only the last record of a decided call ends the call.
-      return live.next[last] < 0 && live.start[decided] === start ? decided : -1;
+      return live.next(last) < 0 && live.start(decided) === start ? decided : -1;
     }
     let id = last;
-    while (id >= 0 && live.start[id] > start) id = live.previous[id];
-    return id >= 0 && live.start[id] === start ? id : -1;
+    while (id >= 0 && live.start(id) > start) id = live.previous(id);
+    return id >= 0 && live.start(id) === start ? id : -1;
   }
 
   /**
@@ -182,9 +184,9 @@ export class Chains {
       if (last < 0) return null;
       const first = this.#pieceStart(last, start);
       const above = found.at(-2);
-      if (above !== undefined && live.event[last] > live.event[above]) return null;
+      if (above !== undefined && live.event(last) > live.event(above)) return null;
       found.push(first, last);
-      at = live.start[first];
+      at = live.start(first);
     }
     return found;
   }
@@ -192,28 +194,28 @@ export class Chains {
   /** Whether a record ends something that lies in an unmap from `start` on and may belong to its domain. */
   #isWhole(last: number, start: number, beforeEvent: number, domain: number): boolean {
     const { live } = this;
-    if (live.event[last] > beforeEvent || live.next[last] >= 0) return false;
-    if (domain >= 0 && live.domain[last] >= 0 && live.domain[last] !== domain) return false;
-    return live.start[this.#pieceStart(last, start)] >= start;
+    if (live.event(last) > beforeEvent || live.next(last) >= 0) return false;
+    if (domain >= 0 && live.domain(last) >= 0 && live.domain(last) !== domain) return false;
+    return live.start(this.#pieceStart(last, start)) >= start;
   }
 
   /** First record of a decided call, or of a chain as far as it lies above `start`. */
   #pieceStart(last: number, start: number): number {
     const { live } = this;
-    if (live.head[last] >= 0) return live.head[last];
+    if (live.head(last) >= 0) return live.head(last);
     let first = last;
-    while (live.previous[first] >= 0 && live.start[live.previous[first]] >= start) first = live.previous[first];
+    while (live.previous(first) >= 0 && live.start(live.previous(first)) >= start) first = live.previous(first);
     return first;
   }
 
   /** How unlikely first..last is to be one call. */
   #cost(first: number, last: number): number {
     const { live } = this;
-    if (live.head[last] >= 0) return 0;
+    if (live.head(last) >= 0) return 0;
     let cost = 0;
-    for (let id = last; id !== first; id = live.previous[id]) cost += costOf(this.#joint(id));
-    if (live.previous[first] >= 0) cost += costOf(-this.#joint(first));
-    const after = live.next[last];
+    for (let id = last; id !== first; id = live.previous(id)) cost += costOf(this.#joint(id));
+    if (live.previous(first) >= 0) cost += costOf(-this.#joint(first));
+    const after = live.next(last);
     if (after >= 0) cost += costOf(-this.#joint(after));
     return cost;
   }
@@ -221,38 +223,38 @@ export class Chains {
   /** Log odds that the joint in front of a linked record is inside of a call. */
   #joint(id: number): number {
     const { live } = this;
-    return this.#odds.of(live.gap[id], live.context[id], this.#company(id), this.#novelty(id));
+    return this.#odds.of(live.gap(id), live.context(id), this.#company(id), this.#novelty(id));
   }
 
   #learn(id: number, joined: boolean): void {
     const { live } = this;
-    this.#odds.addDecided(joined, live.gap[id], live.context[id], this.#company(id), this.#novelty(id));
+    this.#odds.addDecided(joined, live.gap(id), live.context(id), this.#company(id), this.#novelty(id));
   }
 
   /** How many of the neighbouring joints are tight. */
   #company(id: number): number {
-    const after = this.live.next[id];
-    return (this.#isTight(this.live.previous[id]) ? 1 : 0) + (after >= 0 && this.#isTight(after) ? 1 : 0);
+    const after = this.live.next(id);
+    return (this.#isTight(this.live.previous(id)) ? 1 : 0) + (after >= 0 && this.#isTight(after) ? 1 : 0);
   }
 
   /** Whether there is a joint in front of a record and it is tight. */
   #isTight(id: number): boolean {
-    return this.live.previous[id] >= 0 && this.#odds.isTight(this.live.gap[id]);
+    return this.live.previous(id) >= 0 && this.#odds.isTight(this.live.gap(id));
   }
 
   #novelty(id: number): number {
     const { live } = this;
-    const novelty = live.novelty[id];
-    if (novelty !== Novelty.low) return novelty;
-    let first = live.previous[id];
-    while (this.#isTight(first)) first = live.previous[first];
+    const novelty = live.novelty(id);
+    if (novelty !== LOW) return novelty;
+    let first = live.previous(id);
+    while (this.#isTight(first)) first = live.previous(first);
     let last = id;
-    for (let after = live.next[last]; after >= 0 && this.#isTight(after); after = live.next[last]) last = after;
-    const nrBytes = live.end[last] - live.start[first];
-    const top = live.lowest[id] - nrBytes;
+    for (let after = live.next(last); after >= 0 && this.#isTight(after); after = live.next(last)) last = after;
+    const nrBytes = live.end(last) - live.start(first);
+    const top = live.lowest(id) - nrBytes;
     // The highest address below `lowest` that leaves room and is aligned to the size rounded up to a power of two.
-    const aligned = top - (top % (PAGE_SIZE * 2 ** Math.ceil(Math.log2(nrBytes / PAGE_SIZE))));
-    return aligned === live.start[first] ? Novelty.slot : Novelty.low;
+    const aligned = top - (top % (PAGE * 2 ** Math.ceil(Math.log2(nrBytes / PAGE))));
+    return aligned === live.start(first) ? SLOT : LOW;
   }
 
   /**
@@ -262,7 +264,7 @@ export class Chains {
   cut(begin: number, visit: (first: number, last: number, ambiguous: boolean) => void): void {
     const { live } = this;
     const ids: number[] = [];
-    for (let id = begin; id >= 0; id = live.next[id]) ids.push(id);
+    for (let id = begin; id >= 0; id = live.next(id)) ids.push(id);
     const nr = ids.length;
     const odds = new Float64Array(nr + 1);
     for (let i = 1; i < nr; i++) odds[i] = this.#joint(ids[i] ?? -1);
@@ -271,12 +273,12 @@ export class Chains {
     const from = new Int32Array(nr + 1);
     best[0] = 0;
     for (let i = 0; i < nr; i++) {
-      const start = live.start[ids[i] ?? -1];
-      const end = start + alignmentOf(start) * PAGE_SIZE;
+      const start = live.start(ids[i] ?? -1);
+      const end = start + alignmentOf(start) * PAGE;
       let cost = best[i];
       for (let j = i; j < nr; j++) {
         if (j > i) cost += costOf(odds[j]);
-        const misplaced = live.end[ids[j] ?? -1] > end;
+        const misplaced = live.end(ids[j] ?? -1) > end;
         if (misplaced && j > i) break;
         const total = cost + (misplaced ? MISPLACED : 0) + (j + 1 < nr ? costOf(-odds[j + 1]) : 0);
         if (total >= best[j + 1]) continue;

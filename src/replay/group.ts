@@ -54,6 +54,17 @@ export interface GroupingCounts {
   unmapWithoutMap: number;
 }
 
+/** Local copies: V8 reloads imported and exported bindings at every use, and these are used for each event. */
+const { map: EVENT_MAP, unmap: EVENT_UNMAP, qiSubmit: QI_SUBMIT, cacheTag: CACHE_TAG } = EventKind;
+const { map: STORED_MAP, unmap: STORED_UNMAP } = StoredKind;
+const { task: TASK, softirq: SOFTIRQ } = IrqContext;
+const CPU: number = STORED_CPU;
+const BEGINS: number = DECISION_BEGINS;
+const ENDS: number = DECISION_ENDS;
+const SLOT_SHIFT: number = DECISION_SHIFT;
+/** Interrupt depths of a CPU, the task's own included. */
+const NR_DEPTHS: number = Object.keys(IrqContext).length;
+
 interface ContextState {
   readonly id: number;
   /** The live record that a next map event may continue, or -1; its event, since records are reused once released. */
@@ -92,14 +103,14 @@ export class Grouper implements TraceSink {
     unmapWithoutMap: 0,
   };
   /** Per stored event: DECISION_* bits and the slot of the call; for unmaps the slot alone, or NO_CALL. */
-  decisions: Int32Array = new Int32Array(4096);
+  decisions: Int32Array = new Int32Array(4096).fill(NO_CALL);
   /** Per stored event: the domain's number, -1 unknown. */
-  domains: Int16Array = new Int16Array(4096);
+  domains: Int16Array = new Int16Array(4096).fill(-1);
   /**
    * Per stored event: number of the first event before which its flush was certainly done, because the same context went on.
    * Until then flushes of other CPUs may overtake it: which did, the trace does not tell.
    */
-  latest: Int32Array = new Int32Array(4096);
+  latest: Int32Array = new Int32Array(4096).fill(NEVER);
   /** Malformed lines, told by the reader: first few kept for the report. */
   readonly skips: { line: number; what: string; excerpt: string }[] = [];
   nrSkipped = 0;
@@ -107,7 +118,9 @@ export class Grouper implements TraceSink {
   readonly #names: Names;
   readonly #contexts = new Contexts();
   readonly #states: ContextState[] = [];
-  readonly #openByCpu: number[][] = [];
+  /** The event of each interrupt depth of each CPU whose flush may still be under way, -1 for none; how many there are. */
+  #openByCpu: Int32Array = new Int32Array(32).fill(-1);
+  #nrInterrupts = 0;
   readonly #chains = new Chains();
   readonly #live = this.#chains.live;
   #nrEvents = 0;
@@ -133,54 +146,57 @@ export class Grouper implements TraceSink {
     if (number === this.decisions.length) this.#grow();
     const at = this.log.reserve(STORED);
     const { data } = this.log;
-    data[at] = kind + STORED_CPU * event.cpu;
+    const { cpu, irqContext } = event;
+    data[at] = kind + CPU * cpu;
     data[at + 1] = start;
     data[at + 2] = nrBytes;
     data[at + 3] = extra;
     data[at + 4] = event.timeNs;
-    this.decisions[number] = NO_CALL;
-    this.domains[number] = -1;
-    this.latest[number] = NEVER;
-    const open = this.#openOf(event);
-    if (event.irqContext === IrqContext.task) state.open = number;
-    else open[event.irqContext] = number;
+    if (irqContext === TASK) {
+      state.open = number;
+    } else {
+      if ((cpu + 1) * NR_DEPTHS > this.#openByCpu.length) this.#growOpen(cpu);
+      this.#openByCpu[cpu * NR_DEPTHS + irqContext] = number;
+      this.#nrInterrupts += 1;
+    }
     return number;
   }
 
   #grow(): void {
-    const decisions = new Int32Array(this.decisions.length * 2);
+    const decisions = new Int32Array(this.decisions.length * 2).fill(NO_CALL);
     decisions.set(this.decisions);
     this.decisions = decisions;
-    const domains = new Int16Array(decisions.length);
+    const domains = new Int16Array(decisions.length).fill(-1);
     domains.set(this.domains);
     this.domains = domains;
-    const latest = new Int32Array(decisions.length);
+    const latest = new Int32Array(decisions.length).fill(NEVER);
     latest.set(this.latest);
     this.latest = latest;
   }
 
-  /** The open events of a CPU by interrupt depth. */
-  #openOf(event: TraceEvent): number[] {
-    let open = this.#openByCpu[event.cpu];
-    if (open === undefined) {
-      open = [-1, -1, -1, -1];
-      this.#openByCpu[event.cpu] = open;
-    }
-    return open;
+  #growOpen(cpu: number): void {
+    const larger = new Int32Array(Math.max((cpu + 1) * NR_DEPTHS, this.#openByCpu.length * 2)).fill(-1);
+    larger.set(this.#openByCpu);
+    this.#openByCpu = larger;
   }
 
   /** A context that shows a new event has ended its last call; so have the interrupts above it on its CPU. */
   #close(event: TraceEvent, state: ContextState): void {
-    const open = this.#openOf(event);
-    for (let depth = Math.max(event.irqContext, IrqContext.softirq); depth < open.length; depth++) {
-      const ended = open[depth] ?? -1;
-      if (ended < 0) continue;
-      this.latest[ended] = this.#nrEvents;
-      open[depth] = -1;
-    }
-    if (event.irqContext !== IrqContext.task) return;
+    if (this.#nrInterrupts > 0) this.#closeInterrupts(event);
+    if (event.irqContext !== TASK) return;
     if (state.open >= 0) this.latest[state.open] = this.#nrEvents;
     state.open = -1;
+  }
+
+  #closeInterrupts(event: TraceEvent): void {
+    const begin = event.cpu * NR_DEPTHS;
+    for (let depth = Math.max(event.irqContext, SOFTIRQ); depth < NR_DEPTHS; depth++) {
+      const ended = begin + depth < this.#openByCpu.length ? this.#openByCpu[begin + depth] : -1;
+      if (ended < 0) continue;
+      this.latest[ended] = this.#nrEvents;
+      this.#openByCpu[begin + depth] = -1;
+      this.#nrInterrupts -= 1;
+    }
   }
 
   #state(event: TraceEvent): ContextState {
@@ -207,16 +223,13 @@ export class Grouper implements TraceSink {
 
   event(event: TraceEvent): void {
     // Answers must not sharpen a prediction, not even by their place in the file.
-    if (event.kind === EventKind.qiSubmit || event.kind === EventKind.cacheTag) return;
+    if (event.kind === QI_SUBMIT || event.kind === CACHE_TAG) return;
     const state = this.#state(event);
     this.#close(event, state);
+    // Nearly all events of most traces; the cases of the switch are looked at one by one.
+    if (event.kind === EVENT_MAP) return this.#map(event, state);
+    if (event.kind === EVENT_UNMAP) return this.#unmap(event, state);
     switch (event.kind) {
-      case EventKind.map:
-        this.#map(event, state);
-        return;
-      case EventKind.unmap:
-        this.#unmap(event, state);
-        return;
       case EventKind.dmaMap:
       case EventKind.dmaAlloc:
         this.#dma(event);
@@ -279,27 +292,19 @@ export class Grouper implements TraceSink {
     this.counts.map += 1;
     if (state.unmapEvent >= 0) this.#settle(state, -1);
     state.hint = -1;
-    const live = this.#live;
-    const number = this.#store(StoredKind.map, event, state, event.iova, event.nrBytes, event.paddr);
-    const id = live.add(
-      event.iova,
-      event.iova + event.nrBytes,
-      event.paddr,
-      number,
-      event.timeNs,
-      state.id,
-      state.lowest,
-    );
-    if (state.last >= 0) this.#chains.add(id, this.#lastOf(state), event.timeNs - state.lastNs);
+    const { iova, nrBytes, paddr, timeNs } = event;
+    const number = this.#store(STORED_MAP, event, state, iova, nrBytes, paddr);
+    const id = this.#live.add(iova, iova + nrBytes, paddr, number, timeNs, state.id, state.lowest);
+    if (state.last >= 0) this.#chains.add(id, this.#lastOf(state), timeNs - state.lastNs);
     state.last = id;
     state.lastEvent = number;
-    state.lastNs = event.timeNs;
-    if (event.iova < state.lowest) state.lowest = event.iova;
+    state.lastNs = timeNs;
+    if (iova < state.lowest) state.lowest = iova;
   }
 
   /** The record that this context mapped last, if it is still live. */
   #lastOf(state: ContextState): number {
-    return state.last >= 0 && this.#live.event[state.last] === state.lastEvent ? state.last : -1;
+    return state.last >= 0 && this.#live.event(state.last) === state.lastEvent ? state.last : -1;
   }
 
   /** Makes the records from `first` along the chain to `last` one call. */
@@ -311,12 +316,11 @@ export class Grouper implements TraceSink {
   /** Writes down that first..last are a call of a slot. Calls that one unmap ends share theirs, and so their domain. */
   #assign(first: number, last: number, domain: number, slot: number): void {
     const live = this.#live;
-    for (let id = first; ; id = live.next[id]) {
-      live.head[id] = first;
-      live.domain[id] = domain;
-      const bits = (id === first ? DECISION_BEGINS : 0) | (id === last ? DECISION_ENDS : 0);
-      const event = live.event[id];
-      this.decisions[event] = (slot << DECISION_SHIFT) | bits;
+    for (let id = first; ; id = live.next(id)) {
+      live.decide(id, first, domain);
+      const bits = (id === first ? BEGINS : 0) | (id === last ? ENDS : 0);
+      const event = live.event(id);
+      this.decisions[event] = (slot << SLOT_SHIFT) | bits;
       this.domains[event] = domain;
       if (id === last) return;
     }
@@ -330,10 +334,10 @@ export class Grouper implements TraceSink {
     state.last = -1;
     const live = this.#live;
     // Devices that bypass the IOMMU make dma events without maps.
-    if (last < 0 || (end >= 0 && live.end[last] !== end) || live.head[last] >= 0) return;
+    if (last < 0 || (end >= 0 && live.end(last) !== end) || live.head(last) >= 0) return;
     let first = last;
-    while (live.start[first] > start && live.previous[first] >= 0) first = live.previous[first];
-    if (live.start[first] !== start) return;
+    while (live.start(first) > start && live.previous(first) >= 0) first = live.previous(first);
+    if (live.start(first) !== start) return;
     this.#decide(first, last, this.topology.domainOf(this.#names.nameOf(event.device)).number);
     this.counts.told += 1;
   }
@@ -345,7 +349,7 @@ export class Grouper implements TraceSink {
     state.unmapStart = event.iova;
     state.unmapEnd = event.iova + event.nrBytes;
     state.unmapNs = event.timeNs;
-    state.unmapEvent = this.#store(StoredKind.unmap, event, state, event.iova, event.nrBytes, 0);
+    state.unmapEvent = this.#store(STORED_UNMAP, event, state, event.iova, event.nrBytes, 0);
     // With dma events around, the next one of this context may name the device; without them nothing more will come.
     if (!this.#hasDma || state.hint >= 0) this.#settle(state, state.hint);
     state.hint = -1;
@@ -376,23 +380,23 @@ export class Grouper implements TraceSink {
       if (!this.#settleSeveral(state, event, domain)) this.counts.unmapWithoutMap += 1;
       return;
     }
-    if (live.head[found] < 0) {
+    if (live.head(found) < 0) {
       this.#decide(found, foundLast, domain);
       this.counts.inferred += 1;
       if (chains.ambiguous) this.counts.ambiguous += 1;
     }
     this.decisions[event] = found;
-    this.domains[event] = live.domain[found];
+    this.domains[event] = live.domain(found);
     this.#release(found, foundLast, event);
   }
 
   /** Ends a call. @param event the unmap's: it was called after the map had returned, so the map's flush was done by then */
   #release(first: number, last: number, event: number): void {
     const live = this.#live;
-    const made = live.event[last];
+    const made = live.event(last);
     if (event < this.latest[made]) this.latest[made] = event;
     for (let id = last; ;) {
-      const before = live.previous[id];
+      const before = live.previous(id);
       live.release(id);
       if (id === first) return;
       id = before;
@@ -405,13 +409,13 @@ export class Grouper implements TraceSink {
     const calls = this.#chains.cover(state.unmapStart, state.unmapEnd, event, told);
     if (calls === null) return false;
     let domain = told;
-    for (const id of calls) if (domain < 0) domain = live.domain[id];
+    for (const id of calls) if (domain < 0) domain = live.domain(id);
     // The earliest record's number: it is in use from the first of these events to this one, the others' are not.
     const slot = calls.at(-2) ?? -1;
     for (let i = 0; i < calls.length; i += 2) {
       const first = calls[i] ?? -1;
       const last = calls[i + 1] ?? -1;
-      if (live.head[last] < 0) {
+      if (live.head(last) < 0) {
         this.#chains.cutOut(first, last);
         this.counts.inferred += 1;
       }
@@ -430,9 +434,9 @@ export class Grouper implements TraceSink {
     if (state.unmapEvent >= 0) this.#settle(state, -1);
     const live = this.#live;
     const last = this.#lastOf(state);
-    if (last >= 0 && live.head[last] < 0 && live.start[last] === live.paddr[last]) {
+    if (last >= 0 && live.head(last) < 0 && live.start(last) === live.paddr(last)) {
       this.#decide(last, last, domain);
-      this.decisions[live.event[last]] |= DECISION_DIRECT;
+      this.decisions[live.event(last)] |= DECISION_DIRECT;
       this.counts.inferred += 1;
     }
     state.last = -1;
@@ -446,7 +450,7 @@ export class Grouper implements TraceSink {
     const live = this.#live;
     const calls: number[] = [];
     live.forEachByEvent((id) => {
-      if (live.head[id] >= 0 || live.previous[id] >= 0) return;
+      if (live.head(id) >= 0 || live.previous(id) >= 0) return;
       this.#chains.cut(id, (first, last, ambiguous) => {
         calls.push(first, last);
         this.counts.inferred += 1;

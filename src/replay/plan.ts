@@ -74,11 +74,43 @@ const NOT_LIVE = -1;
 /** Longer ranges (16 TiB) are not looked at page by page: no machine maps that at once, only a damaged trace says so. */
 export const MAX_TRACKED: number = 2 ** 44;
 
-interface OpenCall {
-  readonly start: number;
-  nrBytes: number;
-  readonly chunks: number[];
+/** A call whose last event has not come. The object, with its array, serves another call after that. */
+class OpenCall {
+  start = 0;
+  nrBytes = 0;
+  nrChunks = 0;
+  chunks: Float64Array = new Float64Array(64);
+
+  add(paddr: number, nrBytes: number): void {
+    const at = this.nrChunks * 2;
+    if (at === this.chunks.length) {
+      const larger = new Float64Array(at * 2);
+      larger.set(this.chunks);
+      this.chunks = larger;
+    }
+    this.chunks[at] = paddr;
+    this.chunks[at + 1] = nrBytes;
+    this.nrChunks += 1;
+    this.nrBytes += nrBytes;
+  }
 }
+
+/** Local copies: V8 reloads imported and exported bindings at every use, and these are used for each event. */
+const { map: MAP, unmap: UNMAP } = StoredKind;
+const { map: CALL_MAP, unmap: CALL_UNMAP, direct: CALL_DIRECT } = CallKind;
+const STORED: number = STORED_DOUBLES;
+const KIND_MASK: number = STORED_CPU - 1;
+const CPU_SHIFT: number = Math.log2(STORED_CPU);
+const BEGINS: number = DECISION_BEGINS;
+const ENDS: number = DECISION_ENDS;
+const WHOLE: number = DECISION_BEGINS | DECISION_ENDS;
+const DIRECT: number = DECISION_DIRECT;
+const SLOT_SHIFT: number = DECISION_SHIFT;
+const RECORD: number = CALL_DOUBLES;
+const CPU: number = CALL_CPU;
+const DOMAIN: number = CALL_DOMAIN;
+const WINDOW: number = CALL_WINDOW;
+const TRACKED: number = MAX_TRACKED;
 
 /** Builds the plan of a finished first pass. */
 export function planCalls(grouper: Grouper, spill: SpillStore | null = null): Plan {
@@ -92,7 +124,10 @@ class Planner {
   readonly #mapped: PageSet[] = [];
   /** Domain of the live call in each slot. */
   #domainOfSlot: Int16Array = new Int16Array(1024).fill(NOT_LIVE);
-  readonly #open = new Map<number, OpenCall>();
+  /** Number of the open call in each slot, -1 for none, and those that serve none. */
+  #openOfSlot: Int16Array = new Int16Array(1024).fill(-1);
+  readonly #open: OpenCall[] = [];
+  readonly #idle: number[] = [];
   /** Domains that may take calls nobody named, in order of preference. */
   readonly #candidates: number[];
   #nrInferred = 0;
@@ -115,10 +150,11 @@ class Planner {
     const { decisions, domains, latest, log, nrStored, counts, marks } = this.#grouper;
     const reader = log.reader();
     for (let event = 0; event < nrStored; event++) {
-      const at = reader.take(STORED_DOUBLES);
+      const at = reader.take(STORED);
       const { data } = reader;
-      const kind = data[at] % STORED_CPU;
-      const cpu = Math.floor(data[at] / STORED_CPU);
+      const packed = data[at] | 0;
+      const kind = packed & KIND_MASK;
+      const cpu = packed >>> CPU_SHIFT;
       const start = data[at + 1];
       const nrBytes = data[at + 2];
       const extra = data[at + 3];
@@ -127,8 +163,8 @@ class Planner {
       const domain = domains[event];
       this.#event = event;
       this.#latest = latest[event];
-      if (kind === StoredKind.map) this.#map(decision, domain, cpu, start, nrBytes, extra, timeNs);
-      else if (kind === StoredKind.unmap) this.#unmap(decision, domain, cpu, start, nrBytes, timeNs);
+      if (kind === MAP) this.#map(decision, domain, cpu, start, nrBytes, extra, timeNs);
+      else if (kind === UNMAP) this.#unmap(decision, domain, cpu, start, nrBytes, timeNs);
       else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, cpu, start, 0, timeNs, 0);
       else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, cpu, start, 0, timeNs, 0);
       else this.#record(CallKind.detach, domain, cpu, start, 0, timeNs, 0);
@@ -159,13 +195,14 @@ class Planner {
   ): void {
     this.#nrRecords += 1;
     const calls = this.#calls;
-    const at = calls.reserve(CALL_DOUBLES);
+    const at = calls.reserve(RECORD);
     const { data } = calls;
-    data[at] = kind + CALL_CPU * (cpu & 0xffff) + CALL_DOMAIN * Math.max(0, domain);
+    const delay = this.#latest - this.#event;
+    data[at] = kind + CPU * (cpu & 0xffff) + DOMAIN * (domain < 0 ? 0 : domain);
     data[at + 1] = start;
     data[at + 2] = nrBytes;
     data[at + 3] = timeNs;
-    data[at + 4] = this.#event * CALL_WINDOW + Math.min(this.#latest - this.#event, CALL_WINDOW - 1);
+    data[at + 4] = this.#event * WINDOW + (delay < WINDOW ? delay : WINDOW - 1);
     data[at + 5] = nrChunks;
   }
 
@@ -211,25 +248,53 @@ class Planner {
     paddr: number,
     timeNs: number,
   ): void {
-    const slot = decision >> DECISION_SHIFT;
-    const whole = DECISION_BEGINS | DECISION_ENDS;
-    if ((decision & whole) === whole) {
+    const slot = decision >> SLOT_SHIFT;
+    const part = decision & WHOLE;
+    if (part === WHOLE) {
       this.#beginCall(decision, slot, told, cpu, start, nrBytes, timeNs, 1);
       this.#chunk(paddr, nrBytes);
       return;
     }
-    let open = this.#open.get(slot);
-    if (open === undefined || (decision & DECISION_BEGINS) !== 0) {
-      open = { start, nrBytes: 0, chunks: [] };
-      this.#open.set(slot, open);
+    if (slot >= this.#openOfSlot.length) this.#growOpen(slot);
+    let number = this.#openOfSlot[slot];
+    if (number < 0) {
+      number = this.#idle.pop() ?? this.#open.push(new OpenCall()) - 1;
+      this.#openOfSlot[slot] = number;
+      this.#openAt(number, start);
+    } else if ((part & BEGINS) !== 0) {
+      this.#openAt(number, start);
     }
-    open.nrBytes += nrBytes;
-    open.chunks.push(paddr, nrBytes);
-    if ((decision & DECISION_ENDS) === 0) return;
-    this.#open.delete(slot);
-    const nrChunks = open.chunks.length / 2;
+    const open = this.#open[number];
+    if (open === undefined) return;
+    open.add(paddr, nrBytes);
+    if ((part & ENDS) === 0) return;
+    this.#openOfSlot[slot] = -1;
+    this.#idle.push(number);
+    const { chunks, nrChunks } = open;
     this.#beginCall(decision, slot, told, cpu, open.start, open.nrBytes, timeNs, nrChunks);
-    for (let i = 0; i < nrChunks; i++) this.#chunk(open.chunks[2 * i] ?? 0, open.chunks[2 * i + 1] ?? 0);
+    const calls = this.#calls;
+    if (2 * nrChunks <= calls.room) {
+      // The reader takes them one by one, or at once where they lie in one block.
+      const at = calls.reserve(2 * nrChunks);
+      const { data } = calls;
+      for (let i = 0; i < 2 * nrChunks; i++) data[at + i] = chunks[i];
+    } else {
+      for (let i = 0; i < nrChunks; i++) this.#chunk(chunks[2 * i], chunks[2 * i + 1]);
+    }
+  }
+
+  #openAt(number: number, start: number): void {
+    const open = this.#open[number];
+    if (open === undefined) return;
+    open.start = start;
+    open.nrBytes = 0;
+    open.nrChunks = 0;
+  }
+
+  #growOpen(slot: number): void {
+    const larger = new Int16Array(Math.max(slot + 1, this.#openOfSlot.length * 2)).fill(-1);
+    larger.set(this.#openOfSlot);
+    this.#openOfSlot = larger;
   }
 
   #beginCall(
@@ -243,7 +308,7 @@ class Planner {
     nrChunks: number,
   ): void {
     const end = start + nrBytes;
-    const tracked = nrBytes <= MAX_TRACKED;
+    const tracked = nrBytes <= TRACKED;
     const shared = slot < this.#domainOfSlot.length ? this.#domainOfSlot[slot] : NOT_LIVE;
     // Calls that one unmap ends share a slot, and must share the domain.
     const domain = told >= 0 ? told : shared >= 0 ? shared : this.#freeDomain(start, tracked ? end : start + 1);
@@ -260,7 +325,7 @@ class Planner {
     }
     this.#domainOfSlot[slot] = domain;
     this.#mapCalls += 1;
-    const kind = (decision & DECISION_DIRECT) === 0 ? CallKind.map : CallKind.direct;
+    const kind = (decision & DIRECT) === 0 ? CALL_MAP : CALL_DIRECT;
     this.#record(kind, domain, cpu, start, nrBytes, timeNs, nrChunks);
   }
 
@@ -285,7 +350,7 @@ class Planner {
         this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, 0);
       }
     }
-    if (nrBytes <= MAX_TRACKED) this.#pagesOf(domain).remove(start, end);
-    this.#record(CallKind.unmap, domain, cpu, start, nrBytes, timeNs, 0);
+    if (nrBytes <= TRACKED) this.#pagesOf(domain).remove(start, end);
+    this.#record(CALL_UNMAP, domain, cpu, start, nrBytes, timeNs, 0);
   }
 }

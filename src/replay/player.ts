@@ -140,20 +140,23 @@ export class Player {
   step(nrCalls: number): boolean {
     const reader = this.#reader;
     const recorder = this.#recorder;
+    const { nrRecords } = this.#plan;
+    const { clock } = this.machine;
     for (let i = 0; i < nrCalls; i++) {
-      if (reader.atEnd) return this.#finish();
+      if (this.#nrDone === nrRecords) return this.#finish();
       const at = reader.take(RECORD);
       const { data } = reader;
       const packed = data[at];
       const kind = packed & 15;
       const cpu = (packed / CPU) & 0xffff;
-      const domain = Math.floor(packed / DOMAIN);
+      const domain = (packed / DOMAIN) | 0;
       const start = data[at + 1];
       const nrBytes = data[at + 2];
       const timeNs = data[at + 3];
       const nrChunks = data[at + 5];
       recorder.window = data[at + 4];
-      this.#advance(timeNs);
+      if (this.#nextDeadlineNs <= timeNs) this.#fire(timeNs);
+      clock.advanceTo(timeNs);
       this.#nrDone += 1;
       if (this.#probing && kind !== ATTACH && kind !== DIRECT) {
         this.#probing = false;
@@ -168,12 +171,12 @@ export class Player {
         this.#rare(kind, domain, start, nrBytes);
       }
     }
-    return reader.atEnd ? this.#finish() : true;
+    return this.#nrDone === nrRecords ? this.#finish() : true;
   }
 
   /** The trace is at its end: timers that are armed still fire, or the last windows would never close. @returns false */
   #finish(): boolean {
-    if (this.#nextDeadlineNs < Infinity) this.#advance(this.#nextDeadlineNs);
+    if (this.#nextDeadlineNs < Infinity) this.#fire(this.#nextDeadlineNs);
     return false;
   }
 
@@ -231,8 +234,8 @@ export class Player {
     }
   }
 
-  /** Lets time pass: timers of flush queues fire on the way, in order. */
-  #advance(timeNs: number): void {
+  /** Timers of flush queues fire on the way to a time, in order. */
+  #fire(timeNs: number): void {
     const { clock } = this.machine;
     while (this.#nextDeadlineNs <= timeNs) {
       clock.advanceTo(this.#nextDeadlineNs);
@@ -245,7 +248,6 @@ export class Player {
       }
       this.#unmapCommands += this.#invalidations() - before;
     }
-    clock.advanceTo(timeNs);
   }
 
   /** Invalidation commands so far: everything but waits. */

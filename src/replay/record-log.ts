@@ -38,6 +38,11 @@ export class RecordLog {
     return (this.#nrSpilled + this.#blocks.length) * BLOCK_DOUBLES + this.#used;
   }
 
+  /** Doubles left in the block being filled. */
+  get room(): number {
+    return BLOCK - this.#used;
+  }
+
   /**
    * Room for one part of a record, `count` doubles in a row, at most a block. What does not fit into the block goes to the next
    * one, a rule that the reader follows too, so no part needs a mark. @returns index of the first double in `data`

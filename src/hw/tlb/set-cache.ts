@@ -200,7 +200,7 @@ export class SetCache {
     // Mostly alone in its set.
     if (words[first] === page && words[first + KEY] === key && words[first + this.#secondOffset + KEY] === 0) {
       words[this.counts + ((key >>> 10) & 0x3f)] -= 1;
-      for (let at = first; at < first + this.entryWords; at++) words[at] = 0;
+      this.#zero(first);
       return true;
     }
     return this.#dropFrom(first, page, key);
@@ -221,7 +221,7 @@ export class SetCache {
       if (held === 0) continue;
       if (held === key && words[first] === each && words[first + this.#secondOffset + KEY] === 0) {
         nrDropped += 1;
-        for (let at = first; at < first + this.entryWords; at++) words[at] = 0;
+        this.#zero(first);
       } else {
         this.#dropFrom(first, each, key);
       }
@@ -297,6 +297,19 @@ export class SetCache {
     }
   }
 
+  /** Empties an entry. */
+  #zero(at: number): void {
+    const words = this.words;
+    if (this.entryWords === 4) {
+      words[at] = 0;
+      words[at + 1] = 0;
+      words[at + 2] = 0;
+      words[at + 3] = 0;
+    } else {
+      words.fill(0, at, at + this.entryWords);
+    }
+  }
+
   /** Closes the gap that an entry leaves, so that full ways stay in front. @param last the set's last way */
   #drop(dropped: number, last: number): void {
     const words = this.words;
@@ -307,7 +320,7 @@ export class SetCache {
     for (; at < last && words[at + entryWords + KEY] !== 0; at += entryWords) {
       for (let word = at; word < at + entryWords; word++) words[word] = words[word + entryWords];
     }
-    for (let word = at; word < at + entryWords; word++) words[word] = 0;
+    this.#zero(at);
   }
 
   /** Moves an entry to the first way and those before it back by one. @returns the first way */

@@ -8,21 +8,10 @@
  */
 import type { PhysMem } from '../../mem/index.ts';
 import { dropRange } from '../tlb/range.ts';
-import {
-  cacheKey,
-  ENTRY_KEY,
-  HASH_MULTIPLIER,
-  keyClass,
-  keyPageHi,
-  keyTag,
-  type SetCache,
-  tagSalt,
-} from '../tlb/set-cache.ts';
+import { cacheKey, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '../tlb/set-cache.ts';
 
 // Local constants for speed, see set-cache.ts.
 const SALT: number = tagSalt(1);
-const MULTIPLIER: number = HASH_MULTIPLIER;
-const KEY: number = ENTRY_KEY;
 const DATA_SLOT = 2;
 const DATA_RIGHTS = 3;
 /** Offsets of an entry's words, and the key of level 2 without domain and page, for the owner of the short walk. */
@@ -44,10 +33,7 @@ export interface StructureEntry {
 }
 
 export class PageCache {
-  /** Slot and rights of the table entry that find() answered with. */
-  slot = 0;
-  rights = 0;
-  /** For the short walk, which probes without a call in between. */
+  /** For the walks, which probe and fill without a call in between. */
   readonly cache: SetCache;
 
   readonly #mem: PhysMem;
@@ -57,44 +43,14 @@ export class PageCache {
     this.#mem = mem;
   }
 
-  /** @returns 0 and the next table in `slot` and `rights`; a fault reason; or -1 when nothing is held. */
-  find(domain: number, level: number, pageHi: number, pageLo: number): number {
-    const cache = this.cache;
-    if (cache.nrLive(level) === 0) return -1;
+  /** Keeps the fault that a table entry gives. */
+  holdFault(domain: number, level: number, pageHi: number, pageLo: number, reason: number): void {
+    const { cache } = this;
     const shift = (level - 1) * 9;
     const page = (pageLo >>> shift) | (pageHi << (32 - shift));
-    const key = (domain << 16) | (level << 10) | ((pageHi >>> shift) << 1) | 1;
-    const at = cache.find(page, key, Math.imul(domain, SALT));
-    if (at < 0) return -1;
-    const word = cache.words[at + DATA_RIGHTS];
-    this.slot = cache.words[at + DATA_SLOT];
-    this.rights = word & 3;
-    return word >>> 2;
-  }
-
-  /** Keeps a table entry. @param slot next table, -1 with a reason. */
-  hold(
-    domain: number,
-    level: number,
-    pageHi: number,
-    pageLo: number,
-    slot: number,
-    rights: number,
-    reason: number,
-  ): void {
-    const cache = this.cache;
-    const words = cache.words;
-    const shift = (level - 1) * 9;
-    const page = (pageLo >>> shift) | (pageHi << (32 - shift));
-    // SetCache.insert, written out: a full walk holds three of these.
-    const hash = Math.imul(page + Math.imul(domain, SALT), MULTIPLIER);
-    const at = cache.entries + ((hash >>> cache.hashShift) & cache.setMask);
-    if (words[at + KEY] !== 0) cache.makeRoom(at);
-    words[at] = page;
-    words[at + KEY] = (domain << 16) | (level << 10) | ((pageHi >>> shift) << 1) | 1;
-    words[at + DATA_SLOT] = slot;
-    words[at + DATA_RIGHTS] = (reason << 2) | rights;
-    words[cache.counts + level] += 1;
+    const at = cache.insert(page, cacheKey(domain, level, pageHi >>> shift), tagSalt(domain));
+    cache.words[at + DATA_SLOT] = -1;
+    cache.words[at + DATA_RIGHTS] = reason << 2;
   }
 
   /** Drops the domain's entries of all levels that cover any of 2^maskLg2 pages. The page numbers are aligned to them. */

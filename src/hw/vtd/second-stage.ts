@@ -7,14 +7,19 @@
  */
 import { vtd } from '../../spec/index.ts';
 import type { PhysMem } from '../../mem/index.ts';
+import { ENTRY_KEY, type SetCache, tagSalt } from '../tlb/set-cache.ts';
 import type { FullVtdConfig } from './config.ts';
-import type { PageCache } from './page-cache.ts';
+import { type PageCache, STRUCTURE_RIGHTS, STRUCTURE_SLOT } from './page-cache.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
 const { FR_ENTRY_RESERVED, FR_NEXT_TABLE_UNREACHABLE, FR_READ_DENIED, SS_ADDR_MASK_HI, SS_PAGE_SIZE, SS_SNOOP } = vtd;
 
 // Local constants for speed, see set-cache.ts.
 const ADDR_MASK_HI: number = SS_ADDR_MASK_HI;
+const KEY: number = ENTRY_KEY;
+const HELD_SLOT: number = STRUCTURE_SLOT;
+const HELD_RIGHTS: number = STRUCTURE_RIGHTS;
+const SALT: number = tagSalt(1);
 const PAGE_SIZE_BIT: number = SS_PAGE_SIZE;
 
 /** Any walk that meets nothing present ends so; the caller reports a write as FR_WRITE_DENIED. */
@@ -29,6 +34,7 @@ export class SecondStage {
 
   readonly #mem: PhysMem;
   readonly #cache: PageCache;
+  readonly #structure: SetCache;
   readonly #holds: boolean;
   readonly #holdsFaults: boolean;
   readonly #stopsAtDenied: boolean;
@@ -41,6 +47,7 @@ export class SecondStage {
   constructor(mem: PhysMem, cache: PageCache, config: FullVtdConfig) {
     this.#mem = mem;
     this.#cache = cache;
+    this.#structure = cache.cache;
     this.#holds = config.holdsStructure;
     this.#holdsFaults = config.holdsStructure && config.holdsNotPresent;
     this.#stopsAtDenied = !config.holdsDenied;
@@ -51,37 +58,44 @@ export class SecondStage {
   }
 
   /**
-   * Walks from the nearest cached entry, or from the top table.
-   * @param slot the top table's, -1 when it lies outside memory
+   * Walks from the nearest cached entry, or from the top table: the steps of 3.7 for each level, one exit per condition.
+   * PageCache.find and hold are written out: a walk from the top makes seven calls to them, which took longer than the walk.
+   * @param topSlot the top table's, -1 when it lies outside memory
+   * @param nearest lowest level whose entry may be cached: 2, or 3 when the caller has looked
    * @returns 0 with the leaf in the fields, or a fault reason
    */
-  walk(domain: number, slot: number, levels: number, pageHi: number, pageLo: number, access: number): number {
-    if (this.#holds) {
-      for (let level = 2; level <= levels; level++) {
-        const reason = this.#cache.find(domain, level, pageHi, pageLo);
-        if (reason > 0) return reason;
-        if (reason === 0) {
-          return this.#descend(domain, this.#cache.slot, level - 1, this.#cache.rights, pageHi, pageLo, access);
-        }
-      }
-    }
-    return this.#descend(domain, slot, levels, 3, pageHi, pageLo, access);
-  }
-
-  /** The walk proper: the steps of 3.7 for each level from `level` down, one exit per condition. */
-  #descend(
+  walk(
     domain: number,
     topSlot: number,
-    topLevel: number,
-    topRights: number,
+    levels: number,
     pageHi: number,
     pageLo: number,
     access: number,
+    nearest: number,
   ): number {
-    const words = this.#mem.deviceWords;
+    const cache = this.#structure;
+    const held = cache.words;
+    const salt = Math.imul(domain, SALT);
     let slot = topSlot;
-    let rights = topRights;
-    for (let level = topLevel; ; level--) {
+    let rights = 3;
+    let level = levels;
+    if (this.#holds) {
+      for (let near = nearest; near <= levels; near++) {
+        if (held[cache.counts + near] === 0) continue;
+        const shift = (near - 1) * 9;
+        const page = (pageLo >>> shift) | (pageHi << (32 - shift));
+        const key = (domain << 16) | (near << 10) | ((pageHi >>> shift) << 1) | 1;
+        const at = cache.find(page, key, salt);
+        if (at < 0) continue;
+        if (held[at + HELD_RIGHTS] > 3) return held[at + HELD_RIGHTS] >>> 2;
+        slot = held[at + HELD_SLOT];
+        rights = held[at + HELD_RIGHTS];
+        level = near - 1;
+        break;
+      }
+    }
+    const words = this.#mem.deviceWords;
+    for (;;) {
       // 1. The table must exist. (Only the top one can be missing here: the others were looked up in step 7.)
       if (slot < 0) return FR_NEXT_TABLE_UNREACHABLE;
       // 2. The entry that the last nine bits of the page number at this level select.
@@ -93,14 +107,11 @@ export class SecondStage {
       // 3. Neither R nor W: not present; nothing else in it counts.
       if ((lo & 3) === 0) return this.#fault(domain, level, pageHi, pageLo, NOT_PRESENT);
       // 4. Reserved bits: common ones, a page size that this level does not have, a superpage that is not aligned.
-      const isLeaf = level === 1 || (lo & PAGE_SIZE_BIT) !== 0;
       if (((lo & this.reservedLo) | (hi & this.reservedHi)) !== 0) {
         return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
       }
-      if (isLeaf && ((this.#leafLevels >>> level) & 1) === 0) {
-        return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
-      }
-      if (isLeaf && (lo & ((1 << (12 + shift)) - 4096)) !== 0) {
+      const isLeaf = level === 1 || (lo & PAGE_SIZE_BIT) !== 0;
+      if (isLeaf && (((this.#leafLevels >>> level) & 1) === 0 || (lo & ((1 << (12 + shift)) - 4096)) !== 0)) {
         return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
       }
       // 5. Rights so far. None left is as good as not present: no access could use the translation.
@@ -117,13 +128,22 @@ export class SecondStage {
       // 7. The next table.
       slot = this.#mem.slotOf(hi === 0 ? lo >>> 12 : (hi & ADDR_MASK_HI) * 0x100000 + (lo >>> 12));
       if (slot < 0) return FR_NEXT_TABLE_UNREACHABLE;
-      if (this.#holds) this.#cache.hold(domain, level, pageHi, pageLo, slot, rights, 0);
+      if (this.#holds) {
+        const at = cache.setOf(number, salt);
+        if (held[at + KEY] !== 0) cache.makeRoom(at);
+        held[at] = number;
+        held[at + KEY] = (domain << 16) | (level << 10) | ((pageHi >>> shift) << 1) | 1;
+        held[at + HELD_SLOT] = slot;
+        held[at + HELD_RIGHTS] = rights;
+        held[cache.counts + level] += 1;
+      }
+      level -= 1;
     }
   }
 
   /** A faulting non-leaf position is remembered in caching mode. At level 1 the IOTLB does that, page by page. */
   #fault(domain: number, level: number, pageHi: number, pageLo: number, reason: number): number {
-    if (this.#holdsFaults && level > 1) this.#cache.hold(domain, level, pageHi, pageLo, -1, 0, reason);
+    if (this.#holdsFaults && level > 1) this.#cache.holdFault(domain, level, pageHi, pageLo, reason);
     return reason;
   }
 }

@@ -166,7 +166,8 @@ export class Translation {
     if (words[near] !== tablePage || words[near + KEY] !== tableKey) {
       near = words[near + this.#nearSecond + KEY] === 0 ? -1 : this.#near.findIn(near, tablePage, tableKey);
     }
-    if (near < 0 || words[near + NEAR_RIGHTS] > 3) return this.#walk(sid, hi, lo, access, set);
+    if (near < 0) return this.#walk(sid, hi, lo, access, set, 3);
+    if (words[near + NEAR_RIGHTS] > 3) return this.#walk(sid, hi, lo, access, set, 2);
     const tables = this.#mem.deviceWords;
     const index = (words[near + NEAR_SLOT] << 10) + ((pageLo & 0x1ff) << 1);
     const leafLo = tables[index];
@@ -184,7 +185,7 @@ export class Translation {
         ((leafLo & this.#reservedLo) | (leafHi & this.#reservedHi)) !== 0 ||
         leafLo >>> 20 === 0xfee
       ) {
-        return this.#walk(sid, hi, lo, access, set);
+        return this.#walk(sid, hi, lo, access, set, 2);
       }
       kept = (leafLo & -4096) | plain;
     }
@@ -323,8 +324,11 @@ export class Translation {
     words[HOT_LIMIT_HI] = 1 << (Math.min(factsLevels(facts) * 9 + 12, this.#mgaw) - 32);
   }
 
-  /** Steps 8 to 10: the exact walk, and what follows from it. @param set of the IOTLB that the page belongs to */
-  #walk(sid: number, hi: number, lo: number, access: number, set: number): number {
+  /**
+   * Steps 8 to 10: the exact walk, and what follows from it.
+   * @param set of the IOTLB that the page belongs to. @param nearest see SecondStage.walk
+   */
+  #walk(sid: number, hi: number, lo: number, access: number, set: number, nearest: number): number {
     const words = this.#words;
     const facts = words[HOT_FACTS];
     const rights = access & 3;
@@ -333,7 +337,7 @@ export class Translation {
     const pageLo = (hi << 20) | (lo >>> 12);
     // 8. The walk.
     const walk = this.#secondStage;
-    const reason = walk.walk(domain, words[HOT_SLOT], facts & 7, pageHi, pageLo, rights);
+    const reason = walk.walk(domain, words[HOT_SLOT], facts & 7, pageHi, pageLo, rights, nearest);
     if (reason !== 0) {
       // Aborted reads are never held, see ContextCache.
       if (this.#holdsFaults && reason !== FR_NEXT_TABLE_UNREACHABLE) this.#holdFault(pageHi, pageLo, reason, 0);

@@ -147,7 +147,7 @@ export class VtdUnit implements MmioDevice {
     const lo = iova | 0;
     // The context used last serves the next request of the same requester without a look into the context cache; then one
     // probe of the first way. Written out here, with this unit's own array: a call into SetCache costs as much again.
-    if (words[HOT_SID] === sid) {
+    if (words[HOT_SID] === sid && hi < words[HOT_LIMIT_HI]) {
       const page = (hi << 20) | (lo >>> 12);
       const hash = Math.imul(page + words[HOT_SALT], MULTIPLIER);
       const at = this.#tlbEntries + ((hash >>> this.#tlbHashShift) & this.#tlbSetMask);
@@ -155,7 +155,7 @@ export class VtdUnit implements MmioDevice {
         const leaf = words[at + LEAF_LO];
         if ((leaf & access) === access) return words[at + LEAF_HI] * TWO_32 + (((leaf & -4096) | (lo & 4095)) >>> 0);
         // Held, but no answer for this request: mostly "not present".
-        if (access <= 3 && hi < words[HOT_LIMIT_HI]) return this.#translation.answer(at, sid, hi, lo, access);
+        if (access <= 3) return this.#translation.answer(at, sid, hi, lo, access);
       }
     }
     // Anything but a hit is worked out there. The plus tells V8 that both results are numbers: without it the two join as a

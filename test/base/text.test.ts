@@ -34,5 +34,5 @@ test('every errno exported by base has its own name', () => {
   const errnos = Object.entries(base).filter(([name, value]) => /^E[A-Z]+$/.test(name) && typeof value === 'number');
   expect(errnos.length).toBeGreaterThan(10);
   for (const [name, value] of errnos) expect(errnoName(value as number)).toBe(name);
-  expect(errnoName(-7)).toBe('errno -7');
+  expect(errnoName(-1000)).toBe('errno -1000');
 });

@@ -8,6 +8,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   iommu: ['base', 'mem', 'pt'],
   drivers: ['base', 'spec', 'mem', 'pt', 'iommu'],
   dma: ['base', 'mem', 'pt', 'iommu'],
+  vfio: ['base', 'mem', 'pt', 'iommu'],
   machine: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma'],
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],

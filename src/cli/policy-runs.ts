@@ -52,7 +52,8 @@ export async function playPolicies(
       runs.push(result);
       if (signal.aborted) return { runs, compare };
       if (keepPages && observed !== null && player.pages !== null) {
-        const side = { pages: player.pages, counts: result.commands, marks: player.marks };
+        const domainsTold = plan.rule === 'dma-events' && plan.inferredDomains === 0;
+        const side = { pages: player.pages, counts: result.commands, domainsTold, marks: player.marks };
         compare = { file: options.observedFile, mapFlush, unmapFlush, ...compareRun(side, observed) };
       }
     }

@@ -1,6 +1,6 @@
 /** The result of `iommukit replay` for people: one row per policy, at most 120 columns wide for counts of millions. */
 import Table from 'cli-table3';
-import type { HardwareModel, PageCommand, RunResult } from '../replay/index.ts';
+import type { Comparison, HardwareModel, PageCommand, RunResult } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
 import { NOT_GROUPED } from '../report/index.ts';
 
@@ -189,11 +189,7 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
         ['predicted', '', ...kinds.map((kind) => count(predicted[kind]))],
       ],
     ),
-    compare.identical && observed.page === 0
-      ? 'page-selective invalidations: none on either side'
-      : compare.identical
-        ? `page-selective invalidations: identical, all ${count(observed.page)} in order`
-        : `page-selective invalidations: ${count(compare.matching)} of ${count(observed.page)} match in order`,
+    matchText(compare),
   ];
   if (compare.concurrent > 0) {
     lines.push(
@@ -213,7 +209,20 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
   return lines;
 }
 
+/** What is said of the page-selective invalidations, by what the log tells of them. */
+function matchText({ by, identical, matching, observed }: Comparison): string {
+  const what = {
+    address: 'page-selective invalidations',
+    domain: 'domains of the page-selective invalidations (the log has no addresses)',
+    count: 'number of page-selective invalidations (the log has no addresses, the trace no domains)',
+  }[by];
+  if (identical && observed.page === 0) return `${what}: none on either side`;
+  if (!identical) return `${what}: ${count(matching)} of ${count(observed.page)} match in order`;
+  return `${what}: identical, ${by === 'count' ? count(observed.page) : `all ${count(observed.page)} in order`}`;
+}
+
 function pageCommandText(command: PageCommand): string {
+  if ('domain' in command) return `domain ${command.domain}`;
   if ('am' in command) return `${command.iova} am ${command.am}${command.ih ? ' ih' : ''}`;
   return `${command.iova} ${command.pages === 1 ? '1 page' : `${command.pages} pages`}${command.pde ? ' pde' : ''}`;
 }

@@ -22,10 +22,11 @@ export function noCommands(): CommandCounts {
   return { page: 0, domain: 0, global: 0, context: 0, wait: 0, total: 0 };
 }
 
-/** A page-selective invalidation as people read it: VT-d's, then AMD-Vi's. */
+/** A page-selective invalidation as people read it: VT-d's, AMD-Vi's, and one of a log without addresses. */
 export type PageCommand =
   | { readonly iova: string; readonly am: number; readonly ih: boolean }
-  | { readonly iova: string; readonly pages: number | 'all'; readonly pde: boolean };
+  | { readonly iova: string; readonly pages: number | 'all'; readonly pde: boolean }
+  | { readonly domain: number };
 
 /** The commands of one architecture. Words are the command's four, as in memory. */
 export interface CommandSet {
@@ -67,11 +68,23 @@ export class Doubles {
 
 /** Page-selective invalidations in the order of a run, each with the window in which the recorded machine made it. */
 export class PageLog {
-  readonly key: Doubles = new Doubles();
-  readonly domain: Doubles = new Doubles();
+  readonly key: Doubles;
+  readonly domain: Doubles;
   /** Number of the event that caused it, and of the first event before which it was certainly done. */
-  readonly event: Doubles = new Doubles();
-  readonly latest: Doubles = new Doubles();
+  readonly event: Doubles;
+  readonly latest: Doubles;
+
+  constructor(
+    key: Doubles = new Doubles(),
+    domain: Doubles = new Doubles(),
+    event: Doubles = new Doubles(),
+    latest: Doubles = new Doubles(),
+  ) {
+    this.key = key;
+    this.domain = domain;
+    this.event = event;
+    this.latest = latest;
+  }
 
   get length(): number {
     return this.key.length;

@@ -7,10 +7,18 @@
  * this allows, the one closest to the observed is compared; `concurrent` says how many commands were moved for it.
  * Everything else, which commands, how many, in which order within and between calls that did not overlap, is predicted.
  */
-import type { CommandCounts, CommandSet, PageCommand, PageLog } from './commands.ts';
+import type { CommandCounts, PageCommand } from './commands.ts';
+import { Doubles, PageLog } from './commands.ts';
 import type { Observed } from './observed.ts';
 
+/**
+ * What of page-selective commands is compared: address, extent and hints; their domain ids alone, when the log has no addresses
+ * but the trace tells all domains; or only how many there are.
+ */
+export type ComparedBy = 'address' | 'domain' | 'count';
+
 export interface Comparison {
+  readonly by: ComparedBy;
   /** The mark up to which both sides are compared; null when they share none and all is compared. */
   readonly upTo: string | null;
   readonly observed: Omit<CommandCounts, 'total'>;
@@ -49,11 +57,26 @@ export function agrees({ identical, observed, predicted }: Comparison): boolean 
 export interface PredictedSide {
   readonly pages: PageLog;
   readonly counts: CommandCounts;
+  /** Whether the trace tells the domain of every call. */
+  readonly domainsTold: boolean;
   readonly marks: readonly { readonly name: string; readonly commands: CommandCounts; readonly nrPages: number }[];
 }
 
-function describe(commands: CommandSet, key: number | undefined): PageCommand | null {
-  return key === undefined ? null : commands.describe(key);
+function describe(observed: Observed, by: ComparedBy, key: number | undefined): PageCommand | null {
+  if (key === undefined || by === 'count') return null;
+  return by === 'domain' ? { domain: key } : observed.commands.describe(key);
+}
+
+/** The log with its keys replaced by what is compared instead. */
+function keyedBy(by: ComparedBy, log: PageLog): PageLog {
+  if (by === 'address') return log;
+  return new PageLog(by === 'domain' ? log.domain : zeros(log.length), log.domain, log.event, log.latest);
+}
+
+function zeros(count: number): Doubles {
+  const all = new Doubles();
+  for (let i = 0; i < count; i++) all.push(0);
+  return all;
 }
 
 function withoutTotal({ total: _total, ...rest }: CommandCounts): Omit<CommandCounts, 'total'> {
@@ -82,8 +105,10 @@ export function compareRun(predicted: PredictedSide, observed: Observed): Compar
   const predictedCounts = common?.predicted.commands ?? predicted.counts;
   const observedCounts = common?.observed.commands ?? observed.counts;
   const nrPredicted = common?.predicted.nrPages ?? predicted.pages.length;
-  const wanted = observed.keys.view(common?.observed.nrPages);
-  const { keys, order, concurrent } = linearize(predicted.pages, nrPredicted, wanted);
+  const by = observed.hasAddresses ? 'address' : predicted.domainsTold ? 'domain' : 'count';
+  const nrObserved = common?.observed.nrPages ?? observed.keys.length;
+  const wanted = { address: observed.keys, domain: observed.domains, count: zeros(nrObserved) }[by].view(nrObserved);
+  const { keys, order, concurrent } = linearize(keyedBy(by, predicted.pages), nrPredicted, wanted);
   let index = 0;
   while (index < keys.length && index < wanted.length && keys[index] === wanted[index]) index++;
   const identical = index === keys.length && index === wanted.length;
@@ -94,6 +119,7 @@ export function compareRun(predicted: PredictedSide, observed: Observed): Compar
   }
   const commands = (counts: CommandCounts): number => counts.total - counts.wait;
   return {
+    by,
     upTo: common?.name ?? null,
     observed: withoutTotal(observedCounts),
     predicted: withoutTotal(predictedCounts),
@@ -101,13 +127,14 @@ export function compareRun(predicted: PredictedSide, observed: Observed): Compar
     matching: identical ? index : lcsLength(keys, wanted),
     identical,
     sameDomain,
-    concurrent,
+    // Commands that all look alike have no order to be moved in.
+    concurrent: by === 'count' ? 0 : concurrent,
     firstDifference: identical
       ? null
       : {
           index,
-          observed: describe(observed.commands, wanted[index]),
-          predicted: describe(observed.commands, keys[index]),
+          observed: describe(observed, by, wanted[index]),
+          predicted: describe(observed, by, keys[index]),
           logLine: index < wanted.length ? observed.lines.at(index) : null,
         },
   };

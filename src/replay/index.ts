@@ -1,7 +1,7 @@
 export { AMD_COMMANDS } from './amd-commands.ts';
 export type { CommandCounts, CommandSet, PageCommand } from './commands.ts';
 export { PageLog } from './commands.ts';
-export type { Comparison, PredictedSide } from './compare.ts';
+export type { ComparedBy, Comparison, PredictedSide } from './compare.ts';
 export { agrees, compareRun, lcsLength, linearize } from './compare.ts';
 export type { GroupingCounts } from './group.ts';
 export { Grouper } from './group.ts';

@@ -17,6 +17,8 @@ export interface ObservedMark {
 
 export abstract class Observed {
   readonly commands: CommandSet;
+  /** False when the log tells the domains of page-selective commands only. */
+  readonly hasAddresses: boolean;
   /** The page-selective commands: key, domain id, and line in the log. */
   readonly keys: Doubles = new Doubles();
   readonly domains: Doubles = new Doubles();
@@ -24,8 +26,9 @@ export abstract class Observed {
   readonly counts: CommandCounts = noCommands();
   readonly marks: ObservedMark[] = [];
 
-  constructor(commands: CommandSet) {
+  constructor(commands: CommandSet, hasAddresses = true) {
     this.commands = commands;
+    this.hasAddresses = hasAddresses;
   }
 
   /** One command, in the order of execution. */
@@ -90,8 +93,14 @@ export class AmdObserved extends Observed {
   #wholeDomain = 0;
   #attachments = 0;
 
-  constructor() {
-    super(AMD_COMMANDS);
+  /** @param hasAddresses false for QEMU's log, which names operation and domain: see `operation` */
+  constructor(hasAddresses = true) {
+    super(AMD_COMMANDS, hasAddresses);
+  }
+
+  /** One command of a log without addresses. @param domain -1 when the command names none */
+  operation(operation: number, domain: number, line: number): void {
+    super.command(0, (operation << amdvi.CMD_OP_SHIFT_W1) | (domain & amdvi.CMD_DOMAIN_MASK_W1), 0, 0, line);
   }
 
   override command(w0: number, w1: number, w2: number, w3: number, line: number): void {
@@ -106,9 +115,9 @@ export class AmdObserved extends Observed {
     }
   }
 
-  /** Strict unmaps flush once each at least; more range flushes than that are those of maps. */
+  /** Strict unmaps flush once each at least; more range flushes than that are those of maps. QEMU's unit has NpCache. */
   override showsCachingMode(nrUnmaps: number): boolean {
-    return this.#ranges > 1.05 * nrUnmaps;
+    return !this.hasAddresses || this.#ranges > 1.05 * nrUnmaps;
   }
 
   override get showsLazyUnmaps(): boolean {

@@ -153,7 +153,7 @@ export class Player {
       const start = data[at + 1];
       const nrBytes = data[at + 2];
       const timeNs = data[at + 3];
-      const nrChunks = data[at + 5];
+      const nrChunks = data[at + 5] | 0;
       recorder.window = data[at + 4];
       if (this.#nextDeadlineNs <= timeNs) this.#fire(timeNs);
       clock.advanceTo(timeNs);
@@ -366,14 +366,20 @@ export class Player {
       this.#outcomes[0] = unit.translate(sid, iova, READ);
       return 1;
     }
+    if (nrBytes > LONGEST) return this.#accessSparsely(sid, iova, nrBytes);
+    // Below 2^31 now: an int, which V8 checks anew at every use of a count that comes out of a division.
+    const nr = ((nrBytes + PAGE - 1) / PAGE) | 0;
+    if (nr > this.#outcomes.length) this.#outcomes = new Float64Array(2 * nr);
+    unit.translateRun(sid, iova, nr, READ, this.#outcomes);
+    return nr;
+  }
+
+  #accessSparsely(sid: number, iova: number, nrBytes: number): number {
+    const { unit } = this.machine;
     const stride = strideOf(nrBytes);
     const nr = Math.ceil(nrBytes / stride);
-    if (nr > this.#outcomes.length) this.#outcomes = new Float64Array(2 * nr);
-    if (stride === PAGE) {
-      unit.translateRun(sid, iova, nr, READ, this.#outcomes);
-    } else {
-      for (let index = 0; index < nr; index++) this.#outcomes[index] = unit.translate(sid, iova + index * stride, READ);
-    }
+    if (nr > this.#outcomes.length) this.#outcomes = new Float64Array(nr);
+    for (let index = 0; index < nr; index++) this.#outcomes[index] = unit.translate(sid, iova + index * stride, READ);
     return nr;
   }
 
@@ -447,9 +453,9 @@ export class Player {
   }
 }
 
-/** Distance of the pages that a device accesses in a range: each page, unless there are too many. */
+/** Distance of the pages that a device accesses in a range too long for all of them. */
 function strideOf(nrBytes: number): number {
-  return nrBytes <= LONGEST ? PAGE : Math.ceil(nrBytes / PAGE / MAX_TOUCHED) * PAGE;
+  return Math.ceil(nrBytes / PAGE / MAX_TOUCHED) * PAGE;
 }
 
 /** Pages of a range that are not accessed. */

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { PageLog, noCommands } from '../../src/replay/commands.ts';
 import { compareRun, lcsLength, linearize } from '../../src/replay/compare.ts';
-import { VtdObserved } from '../../src/replay/observed.ts';
+import { AmdObserved, VtdObserved } from '../../src/replay/observed.ts';
 import { VTD_COMMANDS } from '../../src/replay/vtd-commands.ts';
 
 /** Commands as [key, event, latest]. */
@@ -144,6 +144,7 @@ describe('compareRun', () => {
     return {
       pages: sequential(keys.map((page) => VTD_COMMANDS.pageKey((page << 12) | 0, 0))),
       counts,
+      domainsTold: true,
       marks: marks.map(([name, nrPages]) => ({
         name,
         nrPages,
@@ -184,6 +185,34 @@ describe('compareRun', () => {
       firstDifference: null,
     });
   });
+
+  test.each([
+    { domainsTold: true, log: [2, 3, 2], by: 'domain', identical: true, firstDifference: null },
+    {
+      domainsTold: true,
+      log: [2, 4, 2],
+      by: 'domain',
+      identical: false,
+      firstDifference: { observed: { domain: 4 }, predicted: { domain: 3 } },
+    },
+    { domainsTold: false, log: [2, 4, 2], by: 'count', identical: true, firstDifference: null },
+    {
+      domainsTold: false,
+      log: [2, 4],
+      by: 'count',
+      identical: false,
+      firstDifference: { index: 2, observed: null, predicted: null },
+    },
+  ])(
+    'a log without addresses, domains told $domainsTold, $log: compared by $by',
+    ({ domainsTold, log, ...expected }) => {
+      const side = predicted([1, 2, 3], []);
+      for (const [at, domain] of [2, 3, 2].entries()) side.pages.domain.view()[at] = domain;
+      const qemu = new AmdObserved(false);
+      for (const [at, domain] of log.entries()) qemu.operation(3, domain, at + 1);
+      expect(compareRun({ ...side, domainsTold }, qemu)).toMatchObject(expected);
+    },
+  );
 
   test('the first difference names both commands and the line of the log', () => {
     const { firstDifference } = compareRun(predicted([1, 2], []), observed([1, 5]));

@@ -80,6 +80,7 @@ describe('agrees', () => {
       afterTrace: 0,
       matching: 0,
       identical,
+      by: 'address',
       sameDomain: 0,
       concurrent: 0,
       firstDifference: null,

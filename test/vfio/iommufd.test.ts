@@ -186,6 +186,16 @@ describe('allocated IOVAs', () => {
     expect(at.unmap(TOP - 3 * KiB4, 3 * KiB4)).toBe(3 * KiB4);
     at.close();
   });
+
+  test('a hole of one byte is not taken, though one byte would fit: the kernel’s comparison', () => {
+    const at = fixture();
+    const table = at.fd.ioas(at.ioas)!.table;
+    expect(table.reserve(0, MOCK_START - 1, at)).toBe(0);
+    expect(table.reserve(MOCK_START + 1, LAST_ADDRESS, at)).toBe(0);
+    expect(at.map(BUFFER, 1)).toBe(ENOSPC);
+    expect(at.map(BUFFER, 1, MOCK_START)).toBe(MOCK_START);
+    at.close();
+  });
 });
 
 describe('cutting areas', () => {
@@ -415,6 +425,23 @@ describe('devices and groups', () => {
 });
 
 describe('dirty bitmaps', () => {
+  test('tracking starts clean: what was dirty before it was stopped is forgotten', () => {
+    const at = fixture();
+    const dev = at.stdev();
+    if (typeof dev === 'number') throw new Error('attach');
+    const hwpt = at.fd.hwptAlloc(dev.bound.id, at.ioas, HWPT_ALLOC_DIRTY_TRACKING);
+    expect(dev.bound.replace(hwpt)).toBe(hwpt);
+    at.map(BUFFER, KiB4, MOCK_START);
+    expect(at.fd.setDirtyTracking(hwpt, true)).toBe(0);
+    at.mock.dma(dev.device, MOCK_START, true);
+    expect(at.fd.setDirtyTracking(hwpt, false)).toBe(0);
+    expect(at.fd.setDirtyTracking(hwpt, true)).toBe(0);
+    const request = { iova: MOCK_START, nrBytes: KiB4, pageSize: HALF, data: new Uint8Array(1) };
+    expect(at.fd.dirtyBitmap(hwpt, request)).toBe(0);
+    expect([...request.data]).toEqual([0]);
+    at.close();
+  });
+
   test('wrong use; a gap ends the bits and is no error (6.12 drops it)', () => {
     const at = fixture();
     const dev = at.stdev();

@@ -554,6 +554,16 @@ describe('groups and domains', () => {
     end(at);
   });
 
+  test('reserved regions need not end on pages', () => {
+    const at = bench({ apertureLast: 0x1fff, regions: [{ start: 0x1000, nrBytes: 0xfff, type: 'reserved', prot: 0 }] });
+    expect(at.type1.info.iovaRanges).toEqual([
+      { start: 0, last: 0xfff },
+      { start: 0x1fff, last: 0x1fff },
+    ]);
+    expect(at.map(0x1000, 1)).toBe(EINVAL);
+    end(at);
+  });
+
   test('page sizes: those of all domains, never below a CPU page', () => {
     const at = bench({ pgsizeBitmap: 0x40201000 });
     expect(at.type1.info.pgsizeBitmap).toBe(0x40201000);

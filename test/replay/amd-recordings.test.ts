@@ -192,7 +192,7 @@ describe("QEMU's translations", () => {
       if (mark !== null) phase = Math.max(phase, names.indexOf(mark[1] ?? ''));
       const match = /amdvi_translation_result devid: \S+ gpa (\S+) hpa (\S+)/.exec(line);
       // Tracing in the guest ends with the run; its shutdown is in QEMU's log only.
-      if (match === null || names[phase]?.endsWith('-end') === true) continue;
+      if (match === null || (names[phase] ?? '').endsWith('-end')) continue;
       const [gpa = 0, hpa = 0] = match.slice(1).map(Number);
       const page = gpa - (gpa % 4096);
       // The event prints where the larger page begins, not where the access goes. The phase before counts too: without dma

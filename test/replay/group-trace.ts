@@ -116,13 +116,13 @@ export function callsOf(grouper: Grouper): GroupedCall[] {
     } else if (kind === StoredKind.unmap && decision !== NO_CALL) {
       const ended = bySlot.get(decision) ?? [];
       bySlot.delete(decision);
-      let at = first;
+      let end = first;
       for (const call of ended) {
-        if (call.first !== at) throw new Error(`event ${event} ends calls that are not behind each other`);
-        at += call.nrPages;
+        if (call.first !== end) throw new Error(`event ${event} ends calls that are not behind each other`);
+        end += call.nrPages;
         call.ended = true;
       }
-      if (at !== first + nrPages || ended.length === 0) throw new Error(`event ${event} ends no call`);
+      if (end !== first + nrPages || ended.length === 0) throw new Error(`event ${event} ends no call`);
     }
   }
   return calls;

@@ -8,7 +8,7 @@
  */
 import { amdvi } from '../../spec/index.ts';
 import type { PhysMem } from '../../mem/index.ts';
-import { ringEntryAddress, ringEntryIndex } from '../queue/ring.ts';
+import { RING_PAGE_SHIFT, ringEntryAddress, ringEntryIndex, ringPageIndex } from '../queue/ring.ts';
 import type { FullAmdviConfig } from './config.ts';
 import { ringLength, type EventLog } from './event-log.ts';
 import type { AmdviInvalidator } from './invalidate.ts';
@@ -51,7 +51,7 @@ const STATUS = layout.UPPER + ((amdvi.STATUS_REG - layout.UPPER_OFFSET) >> 2);
 const INJECTED_SID: number = layout.INJECTED_SID;
 const ENTRY_SHIFT = 31 - Math.clz32(RING_ENTRY_BYTES);
 /** Commands per 4 KiB page of the ring, as a shift and a mask. */
-const PAGE_SHIFT = 8;
+const PAGE_SHIFT: number = RING_PAGE_SHIFT;
 const PAGE_MASK = 255;
 /** What of word 1 is not the operation. */
 const OPERAND_W1 = 0xfffffff;
@@ -110,16 +110,13 @@ export class CommandBuffer {
     const last = ringLength(words[BASE + 1]) - 1;
     const tail = words[TAIL] >>> ENTRY_SHIFT;
     let head = words[HEAD] >>> ENTRY_SHIFT;
-    // Frames do not move, so each page of the ring is looked up once per run, not once per command.
-    const firstPfn = (words[BASE + 1] & ADDR_MASK_HI) * 1048576 + (words[BASE] >>> 12);
     let page = -1;
     let base = 0;
     while (head !== tail) {
       if (head >>> PAGE_SHIFT !== page) {
         page = head >>> PAGE_SHIFT;
-        const slot = this.#mem.slotOf(firstPfn + page);
-        if (slot < 0) return this.#stop(head);
-        base = slot << 10;
+        base = ringPageIndex(this.#mem, words[BASE], words[BASE + 1] & ADDR_MASK_HI, page);
+        if (base < 0) return this.#stop(head);
       }
       const memory = this.#mem.words;
       const at = base + ((head & PAGE_MASK) << 2);

@@ -18,3 +18,15 @@ export function ringEntryIndex(mem: PhysMem, address: number): number {
   const slot = mem.slotOf(Math.floor(address / 4096));
   return slot < 0 ? -1 : (slot << 10) + ((address & 0xfff) >>> 2);
 }
+
+/** Entries of a ring that share a page, as a power of two. */
+export const RING_PAGE_SHIFT = 8;
+
+/**
+ * Index in `mem.words` of the first entry of a ring's n-th page, or -1 where there is no memory. Frames do not move, so a run
+ * over a ring looks each page up once, not each entry.
+ */
+export function ringPageIndex(mem: PhysMem, lo: number, hi: number, page: number): number {
+  const slot = mem.slotOf(hi * 1048576 + (lo >>> 12) + page);
+  return slot < 0 ? -1 : slot << 10;
+}

@@ -28,9 +28,8 @@ export const QUEUE_HI = 70;
 export const QUEUE_NR = 71;
 /** Fault record that the next fault goes into. */
 export const FAULT_NEXT = 72;
-/** Deadlines: which are armed (bit per DEADLINE_*), then lo/hi nanoseconds of each. */
-export const ARMED = 73;
-export const DEADLINES = 74;
+/** Deadlines of the slots below, as queue/deadline.ts keeps them: its first word says which are armed. */
+export const DEADLINES = 73;
 export const DEADLINE_QUEUE = 0;
 export const DEADLINE_CONTEXT = 1;
 export const DEADLINE_IOTLB = 2;

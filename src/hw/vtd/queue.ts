@@ -16,6 +16,7 @@ import type { EventMessages, ListenerHolder } from './events.ts';
 import type { FaultLog } from './fault.ts';
 import type { Invalidator } from './invalidate.ts';
 import * as layout from './layout.ts';
+import { RING_PAGE_SHIFT, ringPageIndex } from '../queue/ring.ts';
 import { drainWriteBuffer } from './write-buffer.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
@@ -54,7 +55,7 @@ const QUEUE_LO: number = layout.QUEUE_LO;
 const QUEUE_NR: number = layout.QUEUE_NR;
 
 /** Descriptors per 4 KiB page of the ring, as a shift and a mask. */
-const PAGE_SHIFT = 8;
+const PAGE_SHIFT: number = RING_PAGE_SHIFT;
 const PAGE_MASK = 255;
 const FSTS = FSTS_REG >> 2;
 const IQH = IQH_REG >> 2;
@@ -124,17 +125,14 @@ export class InvalidationQueue {
     const tail = words[IQT] >>> IQ_INDEX_SHIFT;
     if (tail >= nr) return this.#stop(IQEI_INVALID_TAIL);
     let head = words[IQH] >>> IQ_INDEX_SHIFT;
-    // Frames do not move, so each page of the ring is looked up once per run, not once per descriptor.
-    const firstPfn = (words[QUEUE_HI] & 0xfffff) * 1048576 + (words[QUEUE_LO] >>> 12);
     let page = -1;
     let base = 0;
     while (head !== tail) {
       if (words[INJECTED] === FSTS_ICE) return this.#injectedError();
       if (head >>> PAGE_SHIFT !== page) {
         page = head >>> PAGE_SHIFT;
-        const slot = this.#mem.slotOf(firstPfn + page);
-        if (slot < 0) return this.#stop(IQEI_FETCH_FAILED);
-        base = slot << 10;
+        base = ringPageIndex(this.#mem, words[QUEUE_LO], words[QUEUE_HI] & 0xfffff, page);
+        if (base < 0) return this.#stop(IQEI_FETCH_FAILED);
       }
       const memory = this.#mem.words;
       const at = base + ((head & PAGE_MASK) << 2);

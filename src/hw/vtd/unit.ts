@@ -12,11 +12,11 @@
 import type { Clock } from '../../base/index.ts';
 import type { MmioDevice, PhysMem } from '../../mem/index.ts';
 import { vtd } from '../../spec/index.ts';
+import { armDeadline, disarmDeadline, takeDeadline } from '../queue/deadline.ts';
 import { ENTRY_KEY, HASH_MULTIPLIER, SetCache } from '../tlb/set-cache.ts';
 import { capHi, capLo, ecapLo, FRCD_OFFSET, fullConfig, IOTLB_OFFSET, IVA_OFFSET } from './config.ts';
 import type { FullVtdConfig, VtdConfig } from './config.ts';
 import { ContextCache, type ContextEntry } from './context.ts';
-import { armDeadline, disarmDeadline, takeDeadline } from './deadline.ts';
 import { EventMessages, type VtdListener } from './events.ts';
 import { FaultLog, type FaultRecord } from './fault.ts';
 import { Invalidator } from './invalidate.ts';
@@ -72,7 +72,7 @@ const MULTIPLIER: number = HASH_MULTIPLIER;
 const KEY: number = ENTRY_KEY;
 const LEAF_LO: number = DATA_LO;
 const LEAF_HI: number = DATA_HI;
-const ARMED: number = layout.ARMED;
+const DEADLINES: number = layout.DEADLINES;
 const HOT_SID: number = layout.HOT_SID;
 const HOT_KEY: number = layout.HOT_KEY;
 const HOT_SALT: number = layout.HOT_SALT;
@@ -189,11 +189,11 @@ export class VtdUnit implements MmioDevice {
   /** Lets delayed invalidations complete whose time has come. */
   step(): void {
     const words = this.#words;
-    if (words[ARMED] === 0) return;
+    if (words[DEADLINES] === 0) return;
     const nowNs = this.#clock.nowNs();
-    if (takeDeadline(words, layout.DEADLINE_CONTEXT, nowNs)) this.#registers.runContext();
-    if (takeDeadline(words, layout.DEADLINE_IOTLB, nowNs)) this.#registers.runIotlb();
-    if (takeDeadline(words, layout.DEADLINE_QUEUE, nowNs)) this.#queue.run();
+    if (takeDeadline(words, DEADLINES, layout.DEADLINE_CONTEXT, nowNs)) this.#registers.runContext();
+    if (takeDeadline(words, DEADLINES, layout.DEADLINE_IOTLB, nowNs)) this.#registers.runIotlb();
+    if (takeDeadline(words, DEADLINES, layout.DEADLINE_QUEUE, nowNs)) this.#queue.run();
   }
 
   read32(offset: number): number {
@@ -217,7 +217,7 @@ export class VtdUnit implements MmioDevice {
 
   write32(offset: number, value: number): void {
     const words = this.#words;
-    if (words[ARMED] !== 0) this.step();
+    if (words[DEADLINES] !== 0) this.step();
     const word = value | 0;
     // The doorbell, which is nearly all writes there are, before the switch goes through the rest.
     if (offset === DOORBELL) {
@@ -245,12 +245,12 @@ export class VtdUnit implements MmioDevice {
         return;
       case CCMD_REG + 4:
         // CAIG is the unit's, and a request under way cannot be changed.
-        if (words[offset >> 2] < 0 && (words[layout.ARMED] & (1 << layout.DEADLINE_CONTEXT)) !== 0) return;
+        if (words[offset >> 2] < 0 && (words[DEADLINES] & (1 << layout.DEADLINE_CONTEXT)) !== 0) return;
         words[offset >> 2] = keep(words[offset >> 2], word, 3 << CCMD_CAIG_SHIFT_HI);
         if (word < 0) this.#request(layout.DEADLINE_CONTEXT);
         return;
       case IOTLB_OFFSET + 4:
-        if (words[offset >> 2] < 0 && (words[layout.ARMED] & (1 << layout.DEADLINE_IOTLB)) !== 0) return;
+        if (words[offset >> 2] < 0 && (words[DEADLINES] & (1 << layout.DEADLINE_IOTLB)) !== 0) return;
         words[offset >> 2] = keep(words[offset >> 2], word, 3 << IOTLB_IAIG_SHIFT_HI);
         if (word < 0) this.#request(layout.DEADLINE_IOTLB);
         return;
@@ -292,7 +292,7 @@ export class VtdUnit implements MmioDevice {
     if ((changed & GCMD_QIE) !== 0) {
       if ((value & GCMD_QIE) !== 0) this.#queue.enable();
       else {
-        disarmDeadline(words, layout.DEADLINE_QUEUE);
+        disarmDeadline(words, DEADLINES, layout.DEADLINE_QUEUE);
         this.#queue.disable();
       }
     }
@@ -319,14 +319,14 @@ export class VtdUnit implements MmioDevice {
   #startQueue(): void {
     if (this.config.completionDelayNs === 0) this.#queue.run();
     else if (this.#queue.hasWork())
-      armDeadline(this.#words, layout.DEADLINE_QUEUE, this.#clock.nowNs() + this.config.completionDelayNs);
+      armDeadline(this.#words, DEADLINES, layout.DEADLINE_QUEUE, this.#clock.nowNs() + this.config.completionDelayNs);
   }
 
   /** A busy bit was set in CCMD or IOTLB. */
   #request(slot: number): void {
     if ((this.#words[GSTS] & GCMD_QIE) !== 0) return;
     if (this.config.completionDelayNs !== 0) {
-      armDeadline(this.#words, slot, this.#clock.nowNs() + this.config.completionDelayNs);
+      armDeadline(this.#words, DEADLINES, slot, this.#clock.nowNs() + this.config.completionDelayNs);
     } else if (slot === layout.DEADLINE_CONTEXT) this.#registers.runContext();
     else this.#registers.runIotlb();
   }

@@ -22,6 +22,7 @@ export const EMSGSIZE = -90;
 export const EOPNOTSUPP = -95;
 export const EADDRINUSE = -98;
 export const ETIMEDOUT = -110;
+export const EREMOTEIO = -121;
 
 const NAMES = new Map<number, string>([
   [EPERM, 'EPERM'],
@@ -44,6 +45,7 @@ const NAMES = new Map<number, string>([
   [EOPNOTSUPP, 'EOPNOTSUPP'],
   [EADDRINUSE, 'EADDRINUSE'],
   [ETIMEDOUT, 'ETIMEDOUT'],
+  [EREMOTEIO, 'EREMOTEIO'],
 ]);
 
 /** The symbolic name of a negative errno, for messages: `EINVAL`, or `errno -7` for a number without a name here. */

@@ -38,6 +38,7 @@ export {
   EOVERFLOW,
   EPERM,
   ERANGE,
+  EREMOTEIO,
   ETIMEDOUT,
   errnoName,
 } from './errno.ts';

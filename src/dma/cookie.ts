@@ -28,27 +28,42 @@ export class DmaCookie {
   unmappedBytes = 0;
   readonly #core: Iommu;
   readonly #flushAfterMap: boolean;
-  readonly #queue: FlushQueue | null;
+  readonly #clock: Clock;
+  readonly #options: DmaCookieOptions;
+  #queue: FlushQueue | null = null;
   readonly #gather: IotlbGather = new IotlbGather();
 
   /** @throws RangeError for lazy mode without `freeTables` */
   constructor(core: Iommu, domain: IommuDomain, clock: Clock, options: DmaCookieOptions = {}) {
     this.domain = domain;
     this.#core = core;
+    this.#clock = clock;
+    this.#options = options;
     this.#flushAfterMap = options.flushAfterMap ?? false;
-    if (options.lazy !== true) {
-      this.#queue = null;
-      return;
-    }
-    const { freeTables } = options;
+    if (options.lazy === true) this.startQueue();
+  }
+
+  /** Whether unmaps go through the flush queue (domain type DMA-FQ). */
+  get isLazy(): boolean {
+    return this.#queue !== null;
+  }
+
+  /**
+   * From strict to lazy while mappings live (iommu_dma_init_fq; an administrator may write DMA-FQ to a group's type). There
+   * is no way back. @throws RangeError without `freeTables`
+   */
+  startQueue(): void {
+    if (this.#queue !== null) return;
+    const { domain } = this;
+    const { freeTables } = this.#options;
     if (freeTables === undefined) throw new RangeError('lazy unmapping needs freeTables: the queue holds table pages');
     const owner = {
       flushAll: (): void => domain.ops.flushIotlbAll(domain),
-      release: options.released ?? ((): void => {}),
+      release: this.#options.released ?? ((): void => {}),
       freeTables,
-      windowClosed: options.windowClosed ?? ((): void => {}),
+      windowClosed: this.#options.windowClosed ?? ((): void => {}),
     };
-    this.#queue = new FlushQueue(owner, clock, options.flushQueue);
+    this.#queue = new FlushQueue(owner, this.#clock, this.#options.flushQueue);
   }
 
   /** When the flush queue's timer is due; Infinity in strict mode or when nothing is queued. */
@@ -111,5 +126,33 @@ export class DmaCookie {
     this.#queue.queue(cpu, iova, nrBytes, gather.freelist);
     gather.reset();
     return false;
+  }
+
+  /** `unmapAt` of the mapped first part of a range that is released as a whole. */
+  destroyAt(iova: number, mappedBytes: number, nrBytes: number, cpu: number): boolean {
+    const gather = this.#gather;
+    gather.reset();
+    gather.queued = this.#queue !== null;
+    this.unmappedBytes = this.#core.unmapFast(this.domain, iova, mappedBytes, gather);
+    if (this.#queue === null) {
+      this.#core.iotlbSync(this.domain, gather);
+      return true;
+    }
+    this.#queue.queue(cpu, iova, nrBytes, gather.freelist);
+    gather.reset();
+    return false;
+  }
+
+  /**
+   * Unmaps a range whose IOVA stays with its owner (dma_iova_unlink): strict in any mode, since the owner may link other pages
+   * there at once, and nobody would keep him from it until a flush. @returns bytes unmapped
+   */
+  unlinkAt(iova: number, nrBytes: number): number {
+    const gather = this.#gather;
+    gather.reset();
+    gather.queued = false;
+    const unmapped = this.#core.unmapFast(this.domain, iova, nrBytes, gather);
+    if (unmapped !== 0 || gather.freelist.length !== 0) this.#core.iotlbSync(this.domain, gather);
+    return unmapped;
   }
 }

@@ -1,57 +1,410 @@
 /**
- * The DMA API over an IOMMU domain: drivers/iommu/dma-iommu.c. Maps buffers of any alignment, allocates their IOVAs, lays
- * out scatterlists under a device's segment limits.
+ * The DMA API of one device over an IOMMU domain: drivers/iommu/dma-iommu.c, Linux 6.12. Maps buffers of any alignment,
+ * allocates their IOVAs, lays out scatterlists under the device's segment limits, bounces what must not be shown.
+ *
+ * Failures are negative errnos. Where Linux returns DMA_MAPPING_ERROR, which says nothing (dma_mapping_error() makes ENOMEM of
+ * all), the cause is returned; scatterlists return what dma_map_sg_attrs() does. Unmaps return nothing in Linux, and warn:
+ * here EINVAL.
  */
-import { EINVAL, ENOMEM, PAGE_SIZE, alignUp } from '../base/index.ts';
 import type { Clock } from '../base/index.ts';
-import { IOMMU_CACHE, IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
+import { EINVAL, EIO, ENOMEM, EREMOTEIO, PAGE_SIZE, TWO_32, alignUp, log2Ceil } from '../base/index.ts';
+import { IOMMU_CACHE, IOMMU_MMIO } from '../iommu/index.ts';
 import type { Iommu, IommuDomain } from '../iommu/index.ts';
-import type { DmaCookieOptions } from './cookie.ts';
-import { DmaCookie } from './cookie.ts';
-import { IovaAllocator } from './iova.ts';
-import type { Scatterlist } from './scatterlist.ts';
+import { PHYS_LIMIT } from '../mem/index.ts';
+import {
+  DMA_ATTR_ALLOC_SINGLE_PAGES,
+  DMA_ATTR_FORCE_CONTIGUOUS,
+  DMA_ATTR_MMIO,
+  DMA_ATTR_SKIP_CPU_SYNC,
+} from './attrs.ts';
+import type { BuddyPages } from './buddy-pages.ts';
+import { CpuSync } from './cpu-sync.ts';
+import type { CpuSyncOptions } from './cpu-sync.ts';
+import type { DmaCookie } from './cookie.ts';
+import type { DmaDirection } from './direction.ts';
+import { protOf } from './direction.ts';
+import type { DmaBuffer } from './dma-buffer.ts';
+import { allocPages } from './dma-buffer.ts';
+import type { DmaSpaceOptions } from './dma-space.ts';
+import { DmaSpace } from './dma-space.ts';
+import { IovaDevice } from './iova-device.ts';
+import { IOVA_CACHED_PAGES } from './iova-rcache.ts';
+import { DmaIovaState } from './iova-state.ts';
+import type { P2pProvider } from './scatterlist.ts';
+import { Scatterlist } from './scatterlist.ts';
+import type { P2pMapping } from './sg-layout.ts';
+import { SgLayout } from './sg-layout.ts';
+import { Swiotlb } from './swiotlb.ts';
 
-/** Who writes: the device (fromDevice), the CPU (toDevice), or both. */
-export type DmaDirection = 'toDevice' | 'fromDevice' | 'bidirectional';
+const TWO_32_LAST = TWO_32 - 1;
 
-/** What a device can address (dev->dma_mask, dma_parms). */
+/** What a device can address (dev->dma_mask, bus_dma_limit, dma_parms). */
 export interface DmaLimits {
   /** Highest address the device can put on the bus, inclusive. Default 2^32 - 1. */
   readonly dmaMask?: number;
+  /** The same for memory from `alloc` (coherent_dma_mask). Default: dmaMask. */
+  readonly coherentMask?: number;
+  /** Highest address that the bus carries, inclusive; 0 for no such limit. Default 0. */
+  readonly busLimit?: number;
   /** A DMA segment never crosses a multiple of this + 1. Default 2^32 - 1 (dma_get_seg_boundary). */
   readonly segmentBoundaryMask?: number;
   /** Most bytes of a DMA segment. Default 65536 (dma_get_max_seg_size). */
   readonly maxSegmentBytes?: number;
 }
 
-export interface DmaIommuOptions extends Omit<DmaCookieOptions, 'released'> {
+export interface DmaDeviceOptions extends CpuSyncOptions {
   readonly limits?: DmaLimits;
+  /** Only PCI devices are served below 4 GiB first, and not those with iommu.forcedac=1. Defaults true and false. */
+  readonly isPci?: boolean;
+  readonly forceDac?: boolean;
+  /** "Using %d-bit DMA addresses": the device leaves the first 4 GiB. */
+  readonly leftLow?: (bits: number) => void;
+  /** What `alloc` takes its memory from. */
+  readonly pages?: BuddyPages;
+  /** Reached before each mapping; attaches a device whose attachment was put off (iommu_deferred_attach; kdump). */
+  readonly deferredAttach?: () => number;
+  /** How this device reaches another one's memory. Default: not at all. */
+  readonly p2pMap?: (provider: P2pProvider) => P2pMapping;
 }
 
-const TWO_32_LAST = 2 ** 32 - 1;
+export class DmaDevice {
+  readonly space: DmaSpace;
+  readonly limits: Required<Pick<DmaLimits, 'segmentBoundaryMask' | 'maxSegmentBytes'>>;
+  readonly #cpuSync: CpuSync;
+  readonly #iovas: IovaDevice;
+  readonly #coherentIovas: IovaDevice;
+  readonly #layout: SgLayout;
+  readonly #pages: BuddyPages | null;
+  readonly #deferredAttach: (() => number) | null;
+  readonly #p2pMap: (provider: P2pProvider) => P2pMapping;
+  readonly #isBus: (provider: P2pProvider) => boolean;
+  readonly #chunk: Float64Array = new Float64Array(2);
 
-/** prot of a direction (dma_info_to_prot), for a coherent device. */
-export function protOf(direction: DmaDirection): number {
-  switch (direction) {
-    case 'toDevice':
-      return IOMMU_READ | IOMMU_CACHE;
-    case 'fromDevice':
-      return IOMMU_WRITE | IOMMU_CACHE;
-    case 'bidirectional':
-      return IOMMU_READ | IOMMU_WRITE | IOMMU_CACHE;
-    default:
-      return direction satisfies never;
+  constructor(space: DmaSpace, options: DmaDeviceOptions = {}) {
+    const { dmaMask = TWO_32_LAST, busLimit = 0 } = options.limits ?? {};
+    const { coherentMask = dmaMask, segmentBoundaryMask = TWO_32_LAST, maxSegmentBytes = 65536 } = options.limits ?? {};
+    const {
+      isPci = true,
+      forceDac = false,
+      leftLow = (): void => {},
+      p2pMap = (): P2pMapping => 'unsupported',
+    } = options;
+    const iovaOptions = { busLimit, apertureLast: space.domain.apertureLast, isPci, forceDac, leftLow };
+    this.space = space;
+    this.limits = { segmentBoundaryMask, maxSegmentBytes };
+    this.#cpuSync = new CpuSync(space.granule, options);
+    this.#iovas = new IovaDevice(space.iovas, { ...iovaOptions, dmaMask });
+    this.#coherentIovas =
+      coherentMask === dmaMask ? this.#iovas : new IovaDevice(space.iovas, { ...iovaOptions, dmaMask: coherentMask });
+    this.#layout = new SgLayout({ granule: space.granule, boundaryMask: segmentBoundaryMask, maxSegmentBytes });
+    this.#pages = options.pages ?? null;
+    this.#deferredAttach = options.deferredAttach ?? null;
+    this.#p2pMap = p2pMap;
+    this.#isBus = (provider): boolean => p2pMap(provider) === 'bus-address';
+  }
+
+  get cookie(): DmaCookie {
+    return this.space.cookie;
+  }
+
+  /** Cache lines flushed for the device; 0 for a coherent one. */
+  get nrLines(): number {
+    return this.#cpuSync.nrLines;
+  }
+
+  /** Largest buffer that can be mapped (iommu_dma_max_mapping_size): what fits a bounce buffer, if the device may need one. */
+  get maxMappingBytes(): number {
+    return this.#cpuSync.untrusted ? Swiotlb.maxBytes(this.#cpuSync.minAlignMask) : Infinity;
+  }
+
+  /** Buffers up to this size have their IOVAs cached (iommu_dma_opt_mapping_size). */
+  get optMappingBytes(): number {
+    return IOVA_CACHED_PAGES * this.space.granule;
+  }
+
+  /** Elements of a list may be joined where they meet at multiples of this + 1 (iommu_dma_get_merge_boundary). */
+  get mergeBoundaryMask(): number {
+    return this.space.granule - 1;
+  }
+
+  /** Maps one buffer (iommu_dma_map_page). @returns its DMA address, or a negative errno with nothing mapped */
+  mapPage(paddr: number, nrBytes: number, direction: DmaDirection, attrs: number = 0): number {
+    if (!isRange(paddr, nrBytes)) return EINVAL;
+    let at = paddr;
+    if (this.#cpuSync.mustBounce(paddr, nrBytes)) {
+      at = this.#cpuSync.bounce(paddr, nrBytes, attrs);
+      if (at < 0) return at;
+    }
+    this.#cpuSync.linesForDevice(at, nrBytes, attrs);
+    const dmaAddress = this.#map(at, nrBytes, this.#prot(direction, attrs), this.#iovas);
+    if (dmaAddress < 0 && at !== paddr) this.#cpuSync.unbounce(at, nrBytes, direction, DMA_ATTR_SKIP_CPU_SYNC);
+    return dmaAddress;
+  }
+
+  /** Undoes `mapPage` with the same size and direction. @returns 0, or EINVAL when nothing is mapped there */
+  unmapPage(dmaAddress: number, nrBytes: number, direction: DmaDirection, attrs: number = 0): number {
+    const { core, domain } = this.space;
+    const paddr = core.iovaToPhys(domain, dmaAddress);
+    if (paddr < 0 || !(nrBytes > 0)) return EINVAL;
+    this.#cpuSync.linesForCpu(paddr, nrBytes, direction, attrs);
+    const errno = this.space.unmap(dmaAddress, nrBytes);
+    // After the unmap: the device could still write to a bounce buffer that is copied out or somebody else's already. (That is
+    // why Linux keeps untrusted devices out of lazy mode.)
+    if (errno === 0) this.#cpuSync.unbounce(paddr, nrBytes, direction, attrs);
+    return errno;
+  }
+
+  /** Maps registers of another device (iommu_dma_map_resource): never cached, never bounced. */
+  mapResource(paddr: number, nrBytes: number, direction: DmaDirection): number {
+    if (!isRange(paddr, nrBytes)) return EINVAL;
+    return this.#map(paddr, nrBytes, this.#prot(direction, DMA_ATTR_MMIO), this.#iovas);
+  }
+
+  unmapResource(dmaAddress: number, nrBytes: number): number {
+    return this.space.unmap(dmaAddress, nrBytes);
+  }
+
+  #prot(direction: DmaDirection, attrs: number): number {
+    const prot = protOf(direction, this.#cpuSync.coherent);
+    return (attrs & DMA_ATTR_MMIO) === 0 ? prot : (prot & ~IOMMU_CACHE) | IOMMU_MMIO;
+  }
+
+  /** __iommu_dma_map */
+  #map(paddr: number, nrBytes: number, prot: number, iovas: IovaDevice): number {
+    const { space } = this;
+    const attached = this.#deferredAttach === null ? 0 : this.#deferredAttach();
+    if (attached !== 0) return attached;
+    // IOVAs keep the offset in a page and no more.
+    if (this.#cpuSync.minAlignMask > space.granule - 1) return EINVAL;
+    const offset = paddr % space.granule;
+    const mapBytes = alignUp(nrBytes + offset, space.granule);
+    const iova = space.alloc(iovas, mapBytes);
+    if (iova < 0) return iova;
+    this.#chunk[0] = paddr - offset;
+    this.#chunk[1] = mapBytes;
+    const errno = space.cookie.mapAt(iova, this.#chunk, 1, prot);
+    if (errno === 0) return iova + offset;
+    space.release(iova, mapBytes);
+    return errno;
+  }
+
+  /**
+   * Maps a scatterlist into one run of IOVAs (iommu_dma_map_sg) and merges it into as few DMA segments as the device's limits
+   * allow. Fills `dmaAddress` and `dmaBytes` of the list. A device that may need bouncing gets each element on its own.
+   * @returns the number of segments, or with nothing mapped: ENOMEM (no IOVA), EREMOTEIO (an element in a device's memory that
+   * this one cannot reach), EIO (no bounce buffer), EINVAL for anything else
+   */
+  mapSg(list: Scatterlist, direction: DmaDirection, attrs: number = 0): number {
+    const { nents } = list;
+    const { space } = this;
+    list.clearSegments();
+    const attached = this.#deferredAttach === null ? 0 : this.#deferredAttach();
+    if (attached !== 0) return sgErrno(attached);
+    for (let i = 0; i < nents; i++) if (!isRange(list.paddr[i], list.nrBytes[i])) return EINVAL;
+    if (this.#cpuSync.untrusted && nents > 0) return this.#mapSgBounced(list, direction, attrs);
+    const layout = this.#layout;
+    let errno = layout.layOut(list, nents, this.#p2pMap);
+    if (errno !== 0) return sgErrno(errno);
+    if (!this.#cpuSync.coherent) {
+      for (let i = 0; i < nents; i++) this.#cpuSync.linesForDevice(list.paddr[i], list.nrBytes[i], attrs);
+    }
+    if (layout.iovaBytes === 0) return layout.finalise(list, nents, 0, this.#isBus);
+    const iova = space.alloc(this.#iovas, layout.iovaBytes);
+    if (iova < 0) return sgErrno(iova);
+    errno = space.cookie.mapAt(iova, layout.chunks, layout.nrChunks, this.#prot(direction, attrs));
+    if (errno === 0) return layout.finalise(list, nents, iova, this.#isBus);
+    space.release(iova, layout.iovaBytes);
+    return sgErrno(errno);
+  }
+
+  #mapSgBounced(list: Scatterlist, direction: DmaDirection, attrs: number): number {
+    list.isBounced = true;
+    for (let i = 0; i < list.nents; i++) {
+      const dmaAddress = this.mapPage(list.paddr[i], list.nrBytes[i], direction, attrs);
+      if (dmaAddress < 0) {
+        // Nothing was transferred: the originals stay as they are.
+        this.#unmapSgBounced(list, i, direction, attrs | DMA_ATTR_SKIP_CPU_SYNC);
+        list.clearSegments();
+        return EIO;
+      }
+      list.setSegment(i, dmaAddress, list.nrBytes[i], false);
+    }
+    return list.nents;
+  }
+
+  #unmapSgBounced(list: Scatterlist, nents: number, direction: DmaDirection, attrs: number): number {
+    let errno = 0;
+    for (let i = 0; i < nents; i++) {
+      const one = this.unmapPage(list.dmaAddress[i], list.dmaBytes[i], direction, attrs);
+      if (errno === 0) errno = one;
+    }
+    return errno;
+  }
+
+  /**
+   * Undoes `mapSg`, with the number of elements that it was given (not of segments that it returned; fewer are found all the
+   * same as long as every segment is among them). @returns 0, or EINVAL when nothing is mapped there
+   */
+  unmapSg(list: Scatterlist, nents: number, direction: DmaDirection, attrs: number = 0): number {
+    if (!(nents > 0) || nents > list.nents) return EINVAL;
+    if (list.isBounced) return this.#unmapSgBounced(list, nents, direction, attrs);
+    let start = -1;
+    let end = 0;
+    for (let i = 0; i < nents; i++) {
+      if (list.isBus[i] !== 0) continue;
+      if (list.dmaBytes[i] === 0) break;
+      if (start < 0) start = list.dmaAddress[i];
+      end = list.dmaAddress[i] + list.dmaBytes[i];
+    }
+    // Bus addresses only: nothing of it is the IOMMU's.
+    if (start < 0) return list.dmaBytes[0] > 0 ? 0 : EINVAL;
+    const { core, domain } = this.space;
+    if (core.iovaToPhys(domain, start) < 0) return EINVAL;
+    this.syncSgForCpu(list, nents, direction, attrs);
+    return this.space.unmap(start, end - start);
+  }
+
+  /** The CPU takes the buffer back for a while (iommu_dma_sync_single_for_cpu). @returns 0, or EINVAL when nothing is mapped */
+  syncForCpu(dmaAddress: number, nrBytes: number, direction: DmaDirection): number {
+    const { coherent, untrusted, swiotlb } = this.#cpuSync;
+    if (coherent && !untrusted) return 0;
+    const paddr = this.space.core.iovaToPhys(this.space.domain, dmaAddress);
+    if (paddr < 0) return EINVAL;
+    this.#cpuSync.linesForCpu(paddr, nrBytes, direction, 0);
+    swiotlb?.syncForCpu(paddr, nrBytes, direction);
+    return 0;
+  }
+
+  /** The device gets the buffer again (iommu_dma_sync_single_for_device): the copy first, then the lines it dirtied. */
+  syncForDevice(dmaAddress: number, nrBytes: number, direction: DmaDirection): number {
+    const { coherent, untrusted, swiotlb } = this.#cpuSync;
+    if (coherent && !untrusted) return 0;
+    const paddr = this.space.core.iovaToPhys(this.space.domain, dmaAddress);
+    if (paddr < 0) return EINVAL;
+    swiotlb?.syncForDevice(paddr, nrBytes, direction);
+    this.#cpuSync.linesForDevice(paddr, nrBytes, 0);
+    return 0;
+  }
+
+  syncSgForCpu(list: Scatterlist, nents: number, direction: DmaDirection, attrs: number = 0): void {
+    if (this.#cpuSync.coherent && !list.isBounced) return;
+    for (let i = 0; i < nents; i++) {
+      if (list.isBounced) this.syncForCpu(list.dmaAddress[i], list.nrBytes[i], direction);
+      else this.#cpuSync.linesForCpu(list.paddr[i], list.nrBytes[i], direction, attrs);
+    }
+  }
+
+  syncSgForDevice(list: Scatterlist, nents: number, direction: DmaDirection): void {
+    if (this.#cpuSync.coherent && !list.isBounced) return;
+    for (let i = 0; i < nents; i++) {
+      if (list.isBounced) this.syncForDevice(list.dmaAddress[i], list.nrBytes[i], direction);
+      else this.#cpuSync.linesForDevice(list.paddr[i], list.nrBytes[i], 0);
+    }
+  }
+
+  /**
+   * Memory that the CPU and the device use together (iommu_dma_alloc), zeroed. Pages from anywhere, unless FORCE_CONTIGUOUS.
+   * @returns null when pages or IOVAs are out, as Linux's NULL
+   */
+  alloc(nrBytes: number, attrs: number = 0): DmaBuffer | null {
+    return (attrs & DMA_ATTR_FORCE_CONTIGUOUS) !== 0
+      ? this.#allocContiguous(nrBytes)
+      : this.allocNoncontiguous(nrBytes, 'bidirectional', attrs);
+  }
+
+  #allocContiguous(nrBytes: number): DmaBuffer | null {
+    const pages = this.#source();
+    if (!isRange(0, nrBytes)) return null;
+    const nrPages = alignUp(nrBytes, PAGE_SIZE) / PAGE_SIZE;
+    const first = pages.alloc(log2Ceil(nrPages));
+    if (first < 0) return null;
+    this.#cpuSync.prepare(first * PAGE_SIZE, nrPages * PAGE_SIZE);
+    const dmaAddress = this.#map(first * PAGE_SIZE, nrBytes, this.#prot('bidirectional', 0), this.#coherentIovas);
+    if (dmaAddress < 0) {
+      pages.free(first);
+      return null;
+    }
+    const pfns = Array.from({ length: nrPages }, (_, page) => first + page);
+    return { dmaAddress, nrBytes, pfns, runs: [first], list: null };
+  }
+
+  /**
+   * Pages of mixed orders under one run of IOVAs (iommu_dma_alloc_noncontiguous). As in Linux the direction limits nobody: the
+   * pages are mapped for reading and writing. @returns null when pages or IOVAs are out
+   */
+  allocNoncontiguous(nrBytes: number, _direction: DmaDirection, attrs: number = 0): DmaBuffer | null {
+    const pages = this.#source();
+    const { space } = this;
+    if (!isRange(0, nrBytes)) return null;
+    if (this.#deferredAttach !== null && this.#deferredAttach() !== 0) return null;
+    const mapBytes = alignUp(nrBytes, space.granule);
+    // A leaf size the tables have is an order worth trying.
+    const sizes = (attrs & DMA_ATTR_ALLOC_SINGLE_PAGES) === 0 ? space.domain.pgsizeBitmap : space.granule;
+    const orders = Math.floor(sizes / PAGE_SIZE) % TWO_32;
+    const pfns = allocPages(pages, mapBytes / PAGE_SIZE, orders);
+    if (pfns === null) return null;
+    const iova = space.alloc(this.#coherentIovas, mapBytes);
+    if (iova >= 0) {
+      const list = listOf(pfns);
+      const chunks = new Float64Array(2 * list.nents);
+      for (let i = 0; i < list.nents; i++) {
+        chunks[2 * i] = list.paddr[i];
+        chunks[2 * i + 1] = list.nrBytes[i];
+        this.#cpuSync.prepare(list.paddr[i], list.nrBytes[i]);
+      }
+      if (space.cookie.mapAt(iova, chunks, list.nents, this.#prot('bidirectional', 0)) === 0) {
+        list.setSegment(0, iova, mapBytes, false);
+        return { dmaAddress: iova, nrBytes, pfns, runs: pfns, list };
+      }
+      space.release(iova, mapBytes);
+    }
+    for (const pfn of pfns) pages.free(pfn);
+    return null;
+  }
+
+  /**
+   * Gives a buffer of `alloc` or `allocNoncontiguous` back. In lazy mode the device can reach the freed pages until the flush,
+   * as in Linux. @returns 0, or EINVAL when it is not mapped (any more)
+   */
+  free(buffer: DmaBuffer): number {
+    const pages = this.#source();
+    const errno = this.space.unmap(buffer.dmaAddress, buffer.nrBytes);
+    if (errno === 0) for (const run of buffer.runs) pages.free(run);
+    return errno;
+  }
+
+  #source(): BuddyPages {
+    if (this.#pages === null) throw new RangeError('alloc needs a device with `pages`');
+    return this.#pages;
+  }
+
+  /**
+   * Takes IOVAs for a request whose pages are linked later (dma_iova_try_alloc).
+   * @param paddr of the first buffer: its offset in a page is kept @returns null when there are none, or no bytes are asked for
+   */
+  iovaTryAlloc(paddr: number, nrBytes: number): DmaIovaState | null {
+    const { space } = this;
+    if (!isRange(paddr, nrBytes)) return null;
+    if (this.#deferredAttach !== null && this.#deferredAttach() !== 0) return null;
+    const offset = paddr % space.granule;
+    const iova = space.alloc(this.#iovas, alignUp(nrBytes + offset, space.granule));
+    return iova < 0 ? null : new DmaIovaState(space, this.#cpuSync, iova + offset, nrBytes);
+  }
+
+  /** Where the device's interrupt writes go for a doorbell (iommu_dma_prepare_msi). @returns an address, or ENOMEM */
+  msiDoorbell(paddr: number): number {
+    const { space } = this;
+    return space.msi.doorbell(paddr, {
+      alloc: (nrBytes) => space.alloc(this.#iovas, nrBytes),
+      free: (iova, nrBytes) => space.release(iova, nrBytes),
+    });
   }
 }
 
-export class DmaIommu {
-  readonly cookie: DmaCookie;
-  readonly #iova: IovaAllocator;
-  readonly #limitLast: number;
-  readonly #boundaryMask: number;
-  readonly #maxSegmentBytes: number;
-  #chunks: Float64Array = new Float64Array(64);
+export interface DmaIommuOptions extends DmaSpaceOptions, DmaDeviceOptions {}
 
+/** A device alone in its domain: the space and the device in one. */
+export class DmaIommu extends DmaDevice {
   /** Reserves what the device may not use, e.g. `[[0xfee00000, 0x100000]]`, as pairs (start, bytes). */
   constructor(
     core: Iommu,
@@ -60,131 +413,35 @@ export class DmaIommu {
     reserved: readonly (readonly [start: number, nrBytes: number])[],
     options: DmaIommuOptions = {},
   ) {
-    const limits = options.limits ?? {};
-    this.#limitLast = Math.min(limits.dmaMask ?? TWO_32_LAST, domain.apertureLast);
-    this.#boundaryMask = limits.segmentBoundaryMask ?? TWO_32_LAST;
-    this.#maxSegmentBytes = limits.maxSegmentBytes ?? 65536;
-    // Page 0 is never handed out: drivers take DMA address 0 for "none".
-    this.#iova = new IovaAllocator(1);
-    for (const [start, nrBytes] of reserved) {
-      this.#iova.reserve(Math.floor(start / PAGE_SIZE), Math.floor((start + nrBytes - 1) / PAGE_SIZE));
-    }
-    this.cookie = new DmaCookie(core, domain, clock, {
-      ...options,
-      released: (iova) => {
-        this.#iova.free(iova / PAGE_SIZE);
-      },
-    });
+    super(new DmaSpace(core, domain, clock, options), options);
+    for (const [start, nrBytes] of reserved) this.space.reserve(start, start + nrBytes - 1);
   }
 
   /** Ranges allocated, reserved or waiting for their flush. */
   get nrIovaRanges(): number {
-    return this.#iova.nrRanges;
+    return this.space.nrLive + this.space.nrReserved;
   }
+}
 
-  /** First byte of a new range, or -1. A device that could go higher is served below 4 GiB first (PCI SAC before DAC). */
-  #alloc(nrBytes: number): number {
-    const nrPages = nrBytes / PAGE_SIZE;
-    let pfn = -1;
-    if (this.#limitLast > TWO_32_LAST) pfn = this.#iova.alloc(nrPages, Math.floor(TWO_32_LAST / PAGE_SIZE));
-    if (pfn < 0) pfn = this.#iova.alloc(nrPages, Math.floor((this.#limitLast + 1) / PAGE_SIZE) - 1);
-    return pfn < 0 ? -1 : pfn * PAGE_SIZE;
-  }
+/** A buffer that physical memory can hold: whole bytes, at least one, below 2^52. */
+function isRange(paddr: number, nrBytes: number): boolean {
+  return (
+    Number.isInteger(paddr) && Number.isInteger(nrBytes) && paddr >= 0 && nrBytes > 0 && paddr + nrBytes <= PHYS_LIMIT
+  );
+}
 
-  /** Maps one buffer (iommu_dma_map_page). @returns its DMA address, or a negative errno with nothing mapped */
-  mapPage(paddr: number, nrBytes: number, direction: DmaDirection): number {
-    if (!(nrBytes > 0)) return EINVAL;
-    const offset = paddr % PAGE_SIZE;
-    const mapBytes = alignUp(nrBytes + offset, PAGE_SIZE);
-    const iova = this.#alloc(mapBytes);
-    if (iova < 0) return ENOMEM;
-    this.#chunks[0] = paddr - offset;
-    this.#chunks[1] = mapBytes;
-    const result = this.cookie.mapAt(iova, this.#chunks, 1, protOf(direction));
-    if (result < 0) {
-      this.#iova.free(iova / PAGE_SIZE);
-      return result;
-    }
-    return iova + offset;
-  }
+/** What iommu_dma_map_sg makes of a failure: its callers know few errnos. */
+function sgErrno(errno: number): number {
+  return errno === ENOMEM || errno === EREMOTEIO ? errno : EINVAL;
+}
 
-  /** Undoes `mapPage` with the same size. @param cpu whose flush queue takes it in lazy mode */
-  unmapPage(dmaAddress: number, nrBytes: number, cpu: number = 0): void {
-    const offset = dmaAddress % PAGE_SIZE;
-    this.#unmap(dmaAddress - offset, alignUp(nrBytes + offset, PAGE_SIZE), cpu);
+/** Pages as elements, neighbours joined (sg_alloc_table_from_pages). */
+function listOf(pfns: readonly number[]): Scatterlist {
+  const elements: [paddr: number, nrBytes: number][] = [];
+  for (const pfn of pfns) {
+    const last = elements.at(-1);
+    if (last !== undefined && last[0] + last[1] === pfn * PAGE_SIZE) last[1] += PAGE_SIZE;
+    else elements.push([pfn * PAGE_SIZE, PAGE_SIZE]);
   }
-
-  #unmap(iova: number, nrBytes: number, cpu: number): void {
-    if (this.cookie.unmapAt(iova, nrBytes, cpu)) this.#iova.free(iova / PAGE_SIZE);
-  }
-
-  /**
-   * Maps a scatterlist into one run of IOVAs (iommu_dma_map_sg) and merges it into as few DMA segments as the device's
-   * limits allow (__finalise_sg). Fills `dmaAddress` and `dmaBytes` of the list.
-   * @returns the number of segments, or a negative errno with nothing mapped
-   */
-  mapSg(list: Scatterlist, direction: DmaDirection): number {
-    const { nents } = list;
-    if (nents === 0) return EINVAL;
-    if (this.#chunks.length < 2 * nents) this.#chunks = new Float64Array(4 * nents);
-    const chunks = this.#chunks;
-    // The run is aligned to its size rounded up, so boundaries of the IOVA run can be computed from lengths alone.
-    let iovaBytes = 0;
-    for (let i = 0; i < nents; i++) {
-      const offset = list.paddr[i] % PAGE_SIZE;
-      const bytes = alignUp(list.nrBytes[i] + offset, PAGE_SIZE);
-      const beyond = iovaBytes % (this.#boundaryMask + 1);
-      const pad = beyond === 0 ? 0 : this.#boundaryMask + 1 - beyond;
-      // A segment that would straddle a boundary starts behind it: the element before it is mapped that much longer.
-      if (i > 0 && pad > 0 && pad < bytes - 1) {
-        chunks[2 * i - 1] += pad;
-        iovaBytes += pad;
-      }
-      chunks[2 * i] = list.paddr[i] - offset;
-      chunks[2 * i + 1] = bytes;
-      iovaBytes += bytes;
-    }
-    const iova = this.#alloc(iovaBytes);
-    if (iova < 0) return ENOMEM;
-    const result = this.cookie.mapAt(iova, chunks, nents, protOf(direction));
-    if (result < 0) {
-      this.#iova.free(iova / PAGE_SIZE);
-      return result;
-    }
-    return this.#finalise(list, iova);
-  }
-
-  /** __finalise_sg: an element joins the segment before it when nothing lies between them and no limit is crossed. */
-  #finalise(list: Scatterlist, iova: number): number {
-    const chunks = this.#chunks;
-    let address = iova;
-    let count = 0;
-    let segmentBytes = 0;
-    for (let i = 0; i < list.nents; i++) {
-      const offset = list.paddr[i] % PAGE_SIZE;
-      const nrBytes = list.nrBytes[i];
-      const padded = chunks[2 * i + 1];
-      const atBoundary = address % (this.#boundaryMask + 1) === 0;
-      // Written as a difference: the sum overflowed the kernel's 32 bits for unlimited segments (bug 30).
-      if (segmentBytes > 0 && offset === 0 && !atBoundary && this.#maxSegmentBytes - segmentBytes >= nrBytes) {
-        segmentBytes += nrBytes;
-      } else {
-        count += 1;
-        list.dmaAddress[count - 1] = address + offset;
-        segmentBytes = nrBytes;
-      }
-      list.dmaBytes[count - 1] = segmentBytes;
-      address += padded;
-      if (nrBytes + offset < padded) segmentBytes = 0;
-    }
-    return count;
-  }
-
-  /** Undoes `mapSg`. @param nrSegments what mapSg returned */
-  unmapSg(list: Scatterlist, nrSegments: number, cpu: number = 0): void {
-    const first = list.dmaAddress[0];
-    const start = first - (first % PAGE_SIZE);
-    const end = alignUp(list.dmaAddress[nrSegments - 1] + list.dmaBytes[nrSegments - 1], PAGE_SIZE);
-    this.#unmap(start, end - start, cpu);
-  }
+  return Scatterlist.of(elements);
 }

@@ -15,10 +15,19 @@ export const FQ_SIZE = 256;
 /** Time from the first queued entry to the flush, in milliseconds (IOVA_DEFAULT_FQ_TIMEOUT). */
 export const FQ_TIMEOUT_MS = 10;
 
+/** The same for one ring of all CPUs (IOVA_SINGLE_FQ_SIZE, IOVA_SINGLE_FQ_TIMEOUT; Linux 6.7). */
+export const FQ_SINGLE_SIZE = 32768;
+export const FQ_SINGLE_TIMEOUT_MS = 1000;
+
 export interface FlushQueueOptions {
-  /** Slots per ring, at least 2. Default FQ_SIZE. */
+  /**
+   * One ring for all CPUs, larger and flushed more rarely (IOMMU_DMA_OPTS_SINGLE_QUEUE, Linux 6.7): for hardware that shadows
+   * tables at each flush (s390), where a flush costs more than the space. Default false: a ring per CPU.
+   */
+  readonly single?: boolean;
+  /** Slots per ring, at least 2. Default FQ_SIZE, or FQ_SINGLE_SIZE. */
   readonly size?: number;
-  /** Default FQ_TIMEOUT_MS. */
+  /** Default FQ_TIMEOUT_MS, or FQ_SINGLE_TIMEOUT_MS. */
   readonly timeoutMs?: number;
   /**
    * Length of a kernel tick (1000 / HZ ms). Timers fire on ticks and never early: the timer wheel rounds up and adds one, so
@@ -66,6 +75,7 @@ export class FlushQueue {
   readonly #clock: Clock;
   /** One per CPU that ever queued something. */
   readonly #rings: (Ring | undefined)[] = [];
+  readonly #single: boolean;
   readonly #size: number;
   readonly #timeoutNs: number;
   readonly #tickNs: number;
@@ -76,11 +86,12 @@ export class FlushQueue {
 
   /** @throws RangeError for a size below 2 */
   constructor(owner: FlushQueueOwner, clock: Clock, options: FlushQueueOptions = {}) {
-    this.#size = options.size ?? FQ_SIZE;
+    this.#single = options.single ?? false;
+    this.#size = options.size ?? (this.#single ? FQ_SINGLE_SIZE : FQ_SIZE);
     if (this.#size < 2) throw new RangeError(`a flush queue needs 2 slots or more, got ${this.#size}`);
     this.#owner = owner;
     this.#clock = clock;
-    this.#timeoutNs = (options.timeoutMs ?? FQ_TIMEOUT_MS) * 1e6;
+    this.#timeoutNs = (options.timeoutMs ?? (this.#single ? FQ_SINGLE_TIMEOUT_MS : FQ_TIMEOUT_MS)) * 1e6;
     this.#tickNs = (options.tickMs ?? 0) * 1e6;
   }
 
@@ -96,10 +107,11 @@ export class FlushQueue {
 
   /** Queues an unmapped range (queue_iova). @param cpu whose ring takes it @param tables pages to free after the flush, copied */
   queue(cpu: number, iova: number, nrBytes: number, tables: readonly number[]): void {
-    let ring = this.#rings[cpu];
+    const index = this.#single ? 0 : cpu;
+    let ring = this.#rings[index];
     if (ring === undefined) {
       ring = new Ring(this.#size);
-      this.#rings[cpu] = ring;
+      this.#rings[index] = ring;
     }
     this.#free(ring);
     if ((ring.tail + 1) % this.#size === ring.head) {

@@ -16,6 +16,9 @@ import { IOMMU_READ, IOMMU_WRITE } from './ops.ts';
 import type { IommuDomain, Mapped } from './ops.ts';
 import type { IommuTracer } from './tracer.ts';
 
+/** A constant of this module: V8 reloads imported bindings at every use. */
+const PHYS_END: number = PHYS_LIMIT;
+
 /** How a kernel version differs in what its core asks of drivers. */
 export interface CoreOptions {
   /**
@@ -45,6 +48,7 @@ export class Iommu {
   readonly #onePerCallback: boolean;
   readonly #pgCount: PgCount = { count: 0 };
   readonly #mapped: Mapped = { bytes: 0 };
+  readonly #chunk: Float64Array = new Float64Array(2);
   readonly #gather: IotlbGather = new IotlbGather();
   #gatherBusy = false;
 
@@ -61,13 +65,11 @@ export class Iommu {
    * the smallest leaf, or the range passes the end of the aperture or of physical memory; what the driver returned otherwise
    */
   map(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): number {
-    let errno = this.#mapRun(domain, iova, paddr, nrBytes, prot);
-    if (errno !== 0) return errno;
-    if (!this.#syncMapPerRun) {
-      errno = domain.ops.iotlbSyncMap(domain, iova, nrBytes);
-      if (errno !== 0) this.unmap(domain, iova, nrBytes);
-    }
-    return errno;
+    const chunk = this.#chunk;
+    chunk[0] = paddr;
+    chunk[1] = nrBytes;
+    const mapped = this.mapSg(domain, iova, chunk, 1, prot);
+    return mapped < 0 ? mapped : 0;
   }
 
   /**
@@ -78,69 +80,63 @@ export class Iommu {
    * caller that tests for <= 0 serves both)
    */
   mapSg(domain: IommuDomain, iova: number, chunks: Float64Array, nr: number, prot: number): number {
-    let mapped = 0;
-    let errno = nr > 0 ? 0 : EINVAL;
-    let chunk = 0;
-    while (chunk < nr) {
-      const start = chunks[chunk * 2];
-      let nrBytes = chunks[chunk * 2 + 1];
-      for (chunk += 1; chunk < nr && chunks[chunk * 2] === start + nrBytes; chunk++) nrBytes += chunks[chunk * 2 + 1];
-      errno = this.#mapRun(domain, iova + mapped, start, nrBytes, prot);
-      if (errno !== 0) break;
-      mapped += nrBytes;
-    }
-    if (errno === 0 && !this.#syncMapPerRun) errno = domain.ops.iotlbSyncMap(domain, iova, mapped);
-    if (errno === 0) return mapped;
-    if (mapped !== 0) this.unmap(domain, iova, mapped);
-    return errno;
-  }
-
-  /** __iommu_map: one physically contiguous run, undone if it fails. Does not sync, except in the way of old kernels. */
-  #mapRun(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): number {
     const bitmap = domain.pgsizeBitmap;
     if (domain.type !== 'paging' || bitmap === 0 || (prot & (IOMMU_READ | IOMMU_WRITE)) === 0) return EINVAL;
     const smallest = bitmap & -bitmap;
-    if (smallest > 0) {
-      if (((iova | paddr | nrBytes) & (smallest - 1)) !== 0) return EINVAL;
-    } else if (
-      lowestBit(iova) < lowestBit(bitmap) ||
-      lowestBit(paddr) < lowestBit(bitmap) ||
-      lowestBit(nrBytes) < lowestBit(bitmap)
-    ) {
-      return EINVAL;
-    }
-    if (!(nrBytes > 0 && iova >= 0 && paddr >= 0)) return EINVAL;
-    if (iova + nrBytes - 1 > domain.apertureLast || paddr + nrBytes > PHYS_LIMIT) return EINVAL;
-
     const { ops } = domain;
     const mapped = this.#mapped;
-    let done = 0;
-    let errno = 0;
-    while (done < nrBytes) {
-      let pgsize = smallest;
-      let count = 1;
-      if (nrBytes !== smallest || smallest <= 0) {
-        pgsize = iommuPgsize(bitmap, iova + done, paddr + done, nrBytes - done, this.#pgCount);
-        if (!this.#onePerCallback) count = this.#pgCount.count;
+    let total = 0;
+    let errno = nr > 0 ? 0 : EINVAL;
+    let chunk = 0;
+    // One pass is __iommu_map: one physically contiguous run. It does not sync, except in the way of old kernels. Not a
+    // function of its own: half the time of a page went into handing over its addresses, which V8 allocates for that.
+    while (chunk < nr) {
+      const start = iova + total;
+      const paddr = chunks[chunk * 2];
+      let nrBytes = chunks[chunk * 2 + 1];
+      for (chunk += 1; chunk < nr && chunks[chunk * 2] === paddr + nrBytes; chunk++) nrBytes += chunks[chunk * 2 + 1];
+      if (
+        smallest > 0 ? ((start | paddr | nrBytes) & (smallest - 1)) !== 0 : !areAligned(start, paddr, nrBytes, bitmap)
+      ) {
+        errno = EINVAL;
+        break;
       }
-      mapped.bytes = 0;
-      errno = ops.mapPages(domain, iova + done, paddr + done, pgsize, count, prot, mapped);
-      // Counted before the error is looked at: what a failing callback has written must be undone too.
-      done += mapped.bytes;
-      if (errno !== 0) break;
-      // Success with nothing mapped breaks the callback's contract; going on would never end.
-      if (mapped.bytes === 0) throw new Error(`${ops.name}: mapPages succeeded without mapping anything`);
+      const fits = start + nrBytes - 1 <= domain.apertureLast && paddr + nrBytes <= PHYS_END;
+      if (!(fits && nrBytes > 0 && start >= 0 && paddr >= 0)) {
+        errno = EINVAL;
+        break;
+      }
+      let done = 0;
+      while (done < nrBytes) {
+        let pgsize = smallest;
+        let count = 1;
+        if (nrBytes !== smallest || smallest <= 0) {
+          pgsize = iommuPgsize(bitmap, start + done, paddr + done, nrBytes - done, this.#pgCount);
+          if (!this.#onePerCallback) count = this.#pgCount.count;
+        }
+        mapped.bytes = 0;
+        errno = ops.mapPages(domain, start + done, paddr + done, pgsize, count, prot, mapped);
+        // Counted before the error is looked at: what a failing callback has written must be undone too.
+        done += mapped.bytes;
+        if (errno !== 0) break;
+        // Success with nothing mapped breaks the callback's contract; going on would never end.
+        if (mapped.bytes === 0) throw new Error(`${ops.name}: mapPages succeeded without mapping anything`);
+      }
+      if (this.#syncMapPerRun && done > 0) {
+        const synced = ops.iotlbSyncMap(domain, start, done);
+        if (errno === 0) errno = synced;
+      }
+      if (errno !== 0) {
+        this.unmap(domain, start, done);
+        break;
+      }
+      total += nrBytes;
+      if (this.tracer !== null) this.tracer.map(start, paddr, nrBytes, domain);
     }
-    if (this.#syncMapPerRun && done > 0) {
-      const synced = ops.iotlbSyncMap(domain, iova, done);
-      if (errno === 0) errno = synced;
-    }
-    if (errno !== 0) {
-      this.unmap(domain, iova, done);
-      return errno;
-    }
-    if (this.tracer !== null) this.tracer.map(iova, paddr, nrBytes, domain);
-    return 0;
+    if (errno === 0 && !this.#syncMapPerRun) errno = ops.iotlbSyncMap(domain, iova, total);
+    if (errno === 0) return total;
+    if (total !== 0) this.unmap(domain, iova, total);
+    return errno;
   }
 
   /**
@@ -217,4 +213,10 @@ export class Iommu {
     if (domain.type === 'blocked') return -1;
     return domain.ops.iovaToPhys(domain, iova);
   }
+}
+
+/** Alignment of a run where the smallest leaf has no int32 (an AMD table of large pages only). */
+function areAligned(iova: number, paddr: number, nrBytes: number, bitmap: number): boolean {
+  const smallest = lowestBit(bitmap);
+  return lowestBit(iova) >= smallest && lowestBit(paddr) >= smallest && lowestBit(nrBytes) >= smallest;
 }

@@ -64,15 +64,16 @@ describe('mapPage (__iommu_dma_map)', () => {
     // Naturally aligned to the size rounded up.
     const align = 2 ** Math.ceil(Math.log2(nrPages));
     expect((address - offset) % (align * K4)).toBe(0);
-    bench.dma.unmapPage(address, nrBytes);
+    bench.dma.unmapPage(address, nrBytes, 'toDevice');
     expect([bench.driver.pages.size, bench.dma.nrIovaRanges]).toEqual([0, 0]);
   });
 
   test("the recordings' first addresses: one page at the very top, then downwards", () => {
     const bench = new Bench();
     const got = [K4, K4, K4, 2 * K4, K4].map((nrBytes) => bench.dma.mapPage(0x100000, nrBytes, 'toDevice'));
-    // traces/intel-cmon-*: 0xfffff000, 0xffffe000, 0xffffd000; a pair goes below to an even page.
-    expect(got).toEqual([0xfffff000, 0xffffe000, 0xffffd000, 0xffffa000, 0xffffc000]);
+    // traces/intel-cmon-*: 0xfffff000, 0xffffe000, 0xffffd000; a pair goes below to an even page, and the next search begins
+    // below the pair (cached32_node): the page left out above it is not found.
+    expect(got).toEqual([0xfffff000, 0xffffe000, 0xffffd000, 0xffffa000, 0xffff9000]);
   });
 
   test.each([[0], [-1], [Number.NaN]])('%d bytes: EINVAL, nothing changes', (nrBytes) => {
@@ -90,7 +91,7 @@ describe('mapPage (__iommu_dma_map)', () => {
     expect(bench.dma.mapPage(0x5000, 1, 'toDevice')).toBe(ENOMEM);
     expect(bench.sg([0x5000, 1]).count).toBe(ENOMEM);
     expect(bench.driver.log).toHaveLength(before);
-    bench.dma.unmapPage(3 * K4, K4);
+    bench.dma.unmapPage(3 * K4, K4, 'toDevice');
     expect(bench.dma.mapPage(0x9000, K4, 'toDevice')).toBe(3 * K4);
   });
 
@@ -101,7 +102,8 @@ describe('mapPage (__iommu_dma_map)', () => {
     const bench = new Bench({ dmaMask: 0x7fff });
     bench.driver.fail.set(what, errno);
     expect(bench.dma.mapPage(0x5000, 4 * K4, 'toDevice')).toBe(errno);
-    expect(bench.sg([0x5000, 2 * K4], [0x9000, 2 * K4]).count).toBe(errno);
+    // Of a list Linux says EINVAL for all but ENOMEM and EREMOTEIO.
+    expect(bench.sg([0x5000, 2 * K4], [0x9000, 2 * K4]).count).toBe(EINVAL);
     expect([bench.driver.pages.size, bench.dma.nrIovaRanges]).toEqual([0, 0]);
   });
 
@@ -118,7 +120,8 @@ describe('what a device can address', () => {
     [2 ** 32 - 1, 0xfffff000],
     // SAC before DAC: 64-bit devices are served below 4 GiB first.
     [2 ** 48 - 1, 0xfffff000],
-    [0x12345, 0x11000],
+    // Masks are 2^n - 1. Of another one Linux takes the page that it ends in.
+    [0x12345, 0x12000],
   ])('mask 0x%s: first address %i', (dmaMask, first) => {
     expect(new Bench({ dmaMask }).dma.mapPage(0x5000, K4, 'toDevice')).toBe(first);
   });
@@ -238,16 +241,14 @@ describe('mapSg: segments (__finalise_sg; kernel.md 1.5)', () => {
       ],
     ],
     [
-      'an element larger than the most stays whole',
+      // max_len - cur_len in 32 unsigned bits: 65536 - 409600 is room for 4 GiB.
+      'an element larger than the most stays whole, and is joined by anything',
       {},
       [
         [0x100000, 100 * K4],
         [0x200000, K4],
       ],
-      [
-        [0, 100 * K4],
-        [100 * K4, K4],
-      ],
+      [[0, 101 * K4]],
     ],
     [
       'bytes count, not pages',
@@ -363,31 +364,29 @@ describe('mapSg: the boundary (iommu_dma_map_sg)', () => {
       const bench = new Bench(limits);
       const elements = Array.from({ length: 1 + rng.below(20) }, (): [number, number] => [
         (1 + rng.below(1000)) * 0x20000 + (rng.chance(0.7) ? 0 : rng.below(K4)),
-        rng.chance(0.6) ? K4 * (1 + rng.below(8)) : 1 + rng.below(40_000),
+        // None longer than a segment may be: behind such a one anything joins.
+        Math.min(limits.maxSegmentBytes, rng.chance(0.6) ? K4 * (1 + rng.below(8)) : 1 + rng.below(40_000)),
       ]);
       const { list, count } = bench.sg(...elements);
       // Cut the segments into the elements again, byte for byte.
       let [segment, done] = [0, 0];
-      const nrJoined = Array.from({ length: count }, () => 0);
       for (const [paddr, nrBytes] of elements) {
         const address = list.dmaAddress[segment] + done;
         for (const at of [0, nrBytes - 1, Math.floor(nrBytes / 2)]) {
           expect(bench.driver.iovaToPhys(bench.driver.domain(), address + at)).toBe(paddr + at);
         }
         done += nrBytes;
-        nrJoined[segment] += 1;
         if (done === list.dmaBytes[segment]) [segment, done] = [segment + 1, 0];
       }
       expect([segment, done]).toEqual([count, 0]);
       for (let index = 0; index < count; index++) {
         const [first, nrBytes] = [list.dmaAddress[index], list.dmaBytes[index]];
-        // A single element may be longer than a segment should be: nobody splits it.
-        if (nrJoined[index] > 1) expect(nrBytes).toBeLessThanOrEqual(limits.maxSegmentBytes);
+        expect(nrBytes).toBeLessThanOrEqual(limits.maxSegmentBytes);
         // None of the elements here is longer than a whole period, so none has to cross.
         const period = limits.segmentBoundaryMask + 1;
         expect(Math.floor(first / period)).toBe(Math.floor((first + nrBytes - 1) / period));
       }
-      bench.dma.unmapSg(list, count);
+      bench.dma.unmapSg(list, list.nents, 'bidirectional');
       expect([bench.driver.pages.size, bench.dma.nrIovaRanges]).toEqual([0, 0]);
     }
   });
@@ -396,12 +395,12 @@ describe('mapSg: the boundary (iommu_dma_map_sg)', () => {
 describe('unmapSg', () => {
   test('is one unmap from the first page to the last, padding included', () => {
     const bench = new Bench({ segmentBoundaryMask: 0xffff });
-    const { list, count } = bench.sg([0x100800, 0x800], [0x200000, 12 * K4], [0x300000, 8 * K4], [0x400000, 5]);
+    const { list } = bench.sg([0x100800, 0x800], [0x200000, 12 * K4], [0x300000, 8 * K4], [0x400000, 5]);
     const start = list.dmaAddress[0] - 0x800;
     const nrPages = bench.driver.pages.size;
     bench.driver.log.length = 0;
     bench.core.tracer = bench.driver;
-    bench.dma.unmapSg(list, count);
+    bench.dma.unmapSg(list, list.nents, 'bidirectional');
     const bytes = (nrPages * K4).toString(16);
     expect(bench.driver.log.filter((line) => line.startsWith('event'))).toEqual([
       `event unmap ${start.toString(16)} ${bytes} ${bytes}`,
@@ -418,10 +417,10 @@ describe('unmapSg', () => {
   test('a list longer than any before', () => {
     const bench = new Bench({ maxSegmentBytes: 2 ** 32 - 1 });
     const elements = Array.from({ length: 500 }, (_, index): [number, number] => [(2 + index * 3) * K4, K4]);
-    const { list, count, segments } = bench.sg(...elements);
+    const { list, segments } = bench.sg(...elements);
     expect(segments).toEqual([[0, 500 * K4]]);
     expect(bench.pages(list.dmaAddress[0])).toEqual(elements.map(([paddr]) => paddr / K4));
-    bench.dma.unmapSg(list, count);
+    bench.dma.unmapSg(list, list.nents, 'bidirectional');
     expect(bench.driver.pages.size).toBe(0);
   });
 });
@@ -446,7 +445,7 @@ describe('order of unmap, flush and release', () => {
       held.push(bench.dma.nrIovaRanges);
       sync(domain, gather);
     };
-    bench.dma.unmapPage(address, K4);
+    bench.dma.unmapPage(address, K4, 'toDevice');
     expect([held, bench.dma.nrIovaRanges]).toEqual([[1], 0]);
     expect(bench.driver.log.at(-1)).toBe('sync fffff000-ffffffff');
   });
@@ -464,24 +463,28 @@ describe('order of unmap, flush and release', () => {
       const address = bench.dma.mapPage(0x5000, K4, 'toDevice');
       expect(seen.has(address)).toBe(false);
       seen.add(address);
-      bench.dma.unmapPage(address, K4);
+      bench.dma.unmapPage(address, K4, 'toDevice');
     }
     const ends = (): string[] => bench.driver.log.filter((line) => line.startsWith('sync ') || line === 'flushAll');
     expect(ends()).toEqual([]);
     expect(bench.dma.cookie.nrOpenWindows).toBe(255);
     const last = bench.dma.mapPage(0x5000, K4, 'toDevice');
-    bench.dma.unmapPage(last, K4);
+    bench.dma.unmapPage(last, K4, 'toDevice');
     expect(ends()).toEqual(['flushAll']);
     expect(bench.dma.nrIovaRanges).toBe(1);
     expect(new Set(queued)).toEqual(new Set([true]));
-    expect(bench.dma.mapPage(0x5000, K4, 'toDevice')).toBe(0xfffff000);
+    // From the magazines now.
+    expect(seen.has(bench.dma.mapPage(0x5000, K4, 'toDevice'))).toBe(true);
   });
 
   test('lazy: unmaps of two CPUs fill two rings', () => {
-    const bench = new Bench({}, { lazy: true, flushQueue: { size: 4 } });
-    for (let count = 0; count < 6; count++) bench.dma.unmapPage(bench.dma.mapPage(0x5000, 1, 'toDevice'), 1, count % 2);
+    const bench = new Bench({}, { lazy: true, nrCpus: 2, flushQueue: { size: 4 } });
+    for (let count = 0; count < 6; count++) {
+      bench.dma.space.cpu = count % 2;
+      bench.dma.unmapPage(bench.dma.mapPage(0x5000, 1, 'toDevice'), 1, 'toDevice');
+    }
     expect(bench.driver.log).not.toContain('flushAll');
-    bench.dma.unmapPage(bench.dma.mapPage(0x5000, 1, 'toDevice'), 1, 1);
+    bench.dma.unmapPage(bench.dma.mapPage(0x5000, 1, 'toDevice'), 1, 'toDevice');
     expect(bench.driver.log.filter((line) => line === 'flushAll')).toHaveLength(1);
   });
 });

@@ -63,8 +63,11 @@ test.each(configs)('a run is so many single requests, to the last word of state:
       else if (choice < 6) rig.clearFaults();
       else {
         const first = (isLarge ? 2 ** 38 + (target % 2 ** 30) : iova) + offset;
-        if (index === 0) rig.unit.translateRun(sid, first, count, access, into);
-        for (let at = 0; at < count && index === 1; at++) {
+        if (index === 0) {
+          rig.unit.translateRun(sid, first, count, access, into);
+          continue;
+        }
+        for (let at = 0; at < count; at++) {
           const single = rig.unit.translate(sid, first + at * 4096, access);
           if (single >= 0) nrAddresses++;
           else nrDenied++;

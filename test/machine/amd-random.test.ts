@@ -150,7 +150,8 @@ class World {
     const first = Math.floor((single ? result : list.dmaAddress[0]) / KiB4);
     const chunks = elements.map(([at, nrBytes]): [number, number] => [at, Math.ceil(((at % KiB4) + nrBytes) / KiB4)]);
     const nrPages = this.enter(space, first, chunks, PROTS[direction]);
-    const undo = (): void => (single ? dma.unmapPage(result, elements[0][1]) : dma.unmapSg(list, result));
+    const undo = (): number =>
+      single ? dma.unmapPage(result, elements[0][1], direction) : dma.unmapSg(list, list.nents, direction);
     space.live.push({ first, nrPages, undo });
     this.checkAround(first, nrPages, 'dma map');
   }

@@ -52,6 +52,7 @@ class World {
       const domain = this.lab.driver.domainAlloc('paging') as IntelDomain;
       const options = {
         lazy,
+        nrCpus: 3,
         freeTables: (tables: readonly number[]): void => tables.forEach((pfn) => this.lab.pages.free(pfn)),
       };
       const dma =
@@ -193,9 +194,9 @@ class World {
   private dmaUnmap(space: Space, dma: DmaIommu): void {
     if (space.live.length === 0) return;
     const [gone] = space.live.splice(this.rng.below(space.live.length), 1);
-    const cpu = this.rng.below(3);
-    if (gone.list === null) dma.unmapPage(gone.address, gone.nrBytes, cpu);
-    else dma.unmapSg(gone.list, gone.segments, cpu);
+    dma.space.cpu = this.rng.below(3);
+    if (gone.list === null) dma.unmapPage(gone.address, gone.nrBytes, 'bidirectional');
+    else dma.unmapSg(gone.list, gone.list.nents, 'bidirectional');
     for (let page = 0; page < gone.nrPages; page++) space.pages.delete(gone.first + page);
     if (this.lazy) {
       this.lab.clock.advanceBy(this.rng.below(400_000));

@@ -165,9 +165,13 @@ export class Invalidator {
       this.#queue.add(w0, 0, addressLo | low, addressHi);
       return this.#queue.submit();
     }
+    return this.#iotlbByRegister(granularity, did, addressLo | low, addressHi);
+  }
+
+  #iotlbByRegister(granularity: number, did: number, addressLo: number, addressHi: number): number {
     const iva = this.#base + this.#caps.iotlbOffset;
     // Linux skips this write when the value is 0 and so reuses the last address for page 0 (bug 32); it is always written here.
-    if (granularity === GRANULARITY_PAGE) this.#platform.writeq(iva, addressLo | low, addressHi);
+    if (granularity === GRANULARITY_PAGE) this.#platform.writeq(iva, addressLo, addressHi);
     let hi = IOTLB_IVT_HI | (granularity << IOTLB_IIRG_SHIFT_HI) | did;
     if (this.#caps.drainsReads) hi |= IOTLB_DR_HI;
     if (this.#caps.drainsWrites) hi |= IOTLB_DW_HI;

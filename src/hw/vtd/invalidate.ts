@@ -64,6 +64,10 @@ export class Invalidator {
         return GRANULARITY_PAGE;
       }
     }
+    return this.#wide(granularity, domain);
+  }
+
+  #wide(granularity: number, domain: number): number {
     if (granularity === GRANULARITY_GLOBAL) {
       this.#iotlb.invalidateAll();
       this.#pageCache.invalidateAll();

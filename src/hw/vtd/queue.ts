@@ -217,11 +217,15 @@ export class InvalidationQueue {
       return DROPPED;
     }
     if ((w0 & WAIT_SW) !== 0) this.#mem.deviceStore32((w3 & 0xfffff) * 4294967296 + (w2 >>> 0), w1);
-    if ((w0 & WAIT_IF) !== 0 && (words[ICS] & ICS_IWC) === 0) {
-      // A second completion before software has seen the first is no new event.
-      words[ICS] |= ICS_IWC;
-      this.#events.raise('invalidation');
-    }
+    if ((w0 & WAIT_IF) !== 0) this.#completed();
     return 0;
+  }
+
+  #completed(): void {
+    const words = this.#words;
+    // A second completion before software has seen the first is no new event.
+    if ((words[ICS] & ICS_IWC) !== 0) return;
+    words[ICS] |= ICS_IWC;
+    this.#events.raise('invalidation');
   }
 }

@@ -214,7 +214,7 @@ export class Translation {
     const pageHi = hi >>> 12;
     const firstPage = (hi << 20) | (lo >>> 12);
     const key = words[HOT_KEY] | (pageHi << 1);
-    // The interrupt range lies in the upper half of these 2 MiB.
+    // The interrupt range is the first half of its 2 MiB.
     const plainContext = access <= 3 && hi < words[HOT_LIMIT_HI] && !(hi === 0 && lo >>> 21 === 0xfee >>> 1);
     let leaves = UNKNOWN;
     let tableRights = 0;
@@ -223,53 +223,51 @@ export class Translation {
       const hash = Math.imul(page + salt, MULTIPLIER);
       const set = this.#tlbEntries + ((hash >>> this.#tlbHashShift) & this.#tlbSetMask);
       const tag = words[set + KEY];
-      if (plainContext && words[HOT_SID] === sid) {
-        if (tag === key && words[set] === page) {
-          const leaf = words[set + LEAF_LO];
-          if ((leaf & access) === access) {
-            into[from + index] = words[set + LEAF_HI] * TWO_32 + (((leaf & -4096) | (lo & 4095)) >>> 0);
-            continue;
-          }
-          if (leaf === NOTHING_THERE) {
-            into[from + index] = this.#deny(sid, hi, page << 12, access, lacking(0, access), words[HOT_FACTS]);
-            continue;
-          }
-        } else if (
-          words[set + this.#tlbSecond + KEY] === 0 &&
-          words[this.#tlbCounts + 1] + words[this.#tlbCounts + 2] === 0
-        ) {
-          if (leaves === UNKNOWN) {
-            const near = this.#nearTable(pageHi, page);
-            leaves = near < 0 ? NOWHERE : words[near + NEAR_SLOT] << 10;
-            tableRights = near < 0 ? 0 : words[near + NEAR_RIGHTS];
-          }
-          if (leaves >= 0) {
-            const at = leaves + ((page & 0x1ff) << 1);
-            const leafLo = tables[at];
-            const leafHi = tables[at + 1];
-            const plain = leafLo & tableRights;
-            const isEmpty = (leafLo & 3) === 0;
-            if (
-              isEmpty
-                ? this.#holdsFaults
-                : plain !== 0 &&
-                  (plain & access) === access &&
-                  ((leafLo & this.#reservedLo) | (leafHi & this.#reservedHi)) === 0 &&
-                  leafLo >>> 20 !== 0xfee
-            ) {
-              if (tag !== 0) this.#tlb.makeRoom(set);
-              words[this.#tlbCounts] += 1;
-              words[set] = page;
-              words[set + KEY] = key;
-              words[set + LEAF_LO] = isEmpty ? NOTHING_THERE : (leafLo & -4096) | plain;
-              words[set + LEAF_HI] = isEmpty ? 0 : leafHi & 0xfffff;
-              if (this.#bySid) words[set + LEAF_DOMAIN] = words[HOT_FACTS] >>> 16;
-              into[from + index] = isEmpty
-                ? this.#deny(sid, hi, page << 12, access, lacking(0, access), words[HOT_FACTS])
-                : (leafHi & 0xfffff) * TWO_32 + (((leafLo & -4096) | (lo & 4095)) >>> 0);
-              continue;
-            }
-          }
+      const usable = plainContext && words[HOT_SID] === sid;
+      if (usable && tag === key && words[set] === page) {
+        const leaf = words[set + LEAF_LO];
+        if ((leaf & access) === access) {
+          into[from + index] = words[set + LEAF_HI] * TWO_32 + (((leaf & -4096) | (lo & 4095)) >>> 0);
+          continue;
+        }
+        if (leaf === NOTHING_THERE) {
+          into[from + index] = this.#deny(sid, hi, page << 12, access, lacking(0, access), words[HOT_FACTS]);
+          continue;
+        }
+      } else if (
+        usable &&
+        words[set + this.#tlbSecond + KEY] === 0 &&
+        words[this.#tlbCounts + 1] + words[this.#tlbCounts + 2] === 0
+      ) {
+        if (leaves === UNKNOWN) {
+          const near = this.#nearTable(pageHi, page);
+          leaves = near < 0 ? NOWHERE : words[near + NEAR_SLOT] << 10;
+          tableRights = near < 0 ? 0 : words[near + NEAR_RIGHTS];
+        }
+        // Without a table, the first words of memory: not used then.
+        const at = leaves < 0 ? 0 : leaves + ((page & 0x1ff) << 1);
+        const leafLo = tables[at];
+        const leafHi = tables[at + 1];
+        const plain = leafLo & tableRights;
+        const isEmpty = (leafLo & 3) === 0;
+        const isPlain = isEmpty
+          ? this.#holdsFaults
+          : plain !== 0 &&
+            (plain & access) === access &&
+            ((leafLo & this.#reservedLo) | (leafHi & this.#reservedHi)) === 0 &&
+            leafLo >>> 20 !== 0xfee;
+        if (isPlain && leaves >= 0) {
+          if (tag !== 0) this.#tlb.makeRoom(set);
+          words[this.#tlbCounts] += 1;
+          words[set] = page;
+          words[set + KEY] = key;
+          words[set + LEAF_LO] = isEmpty ? NOTHING_THERE : (leafLo & -4096) | plain;
+          words[set + LEAF_HI] = isEmpty ? 0 : leafHi & 0xfffff;
+          if (this.#bySid) words[set + LEAF_DOMAIN] = words[HOT_FACTS] >>> 16;
+          into[from + index] = isEmpty
+            ? this.#deny(sid, hi, page << 12, access, lacking(0, access), words[HOT_FACTS])
+            : (leafHi & 0xfffff) * TWO_32 + (((leafLo & -4096) | (lo & 4095)) >>> 0);
+          continue;
         }
       }
       into[from + index] = this.resolve(sid, hi, (page << 12) | (lo & 4095), access);

@@ -89,6 +89,8 @@ export class VtdUnit implements MmioDevice {
   readonly #mem: PhysMem;
   readonly #clock: Clock;
   readonly #words: Int32Array;
+  /** Invalidation takes no time. */
+  readonly #isImmediate: boolean;
   readonly #tlbEntries: number;
   readonly #tlbHashShift: number;
   readonly #tlbSetMask: number;
@@ -115,6 +117,7 @@ export class VtdUnit implements MmioDevice {
     const contexts = new SetCache(words, full.contextCache, 2, 1, place.contexts);
     const tlb = new SetCache(words, full.iotlb, nrIotlbData, layout.NR_PAGE_CLASSES, place.iotlb);
     const levels = new SetCache(words, full.pageCache, 2, layout.NR_LEVEL_CLASSES, place.pageCache);
+    this.#isImmediate = full.completionDelayNs === 0;
     this.#tlbEntries = tlb.entries;
     this.#tlbHashShift = tlb.hashShift;
     this.#tlbSetMask = tlb.setMask;
@@ -220,10 +223,16 @@ export class VtdUnit implements MmioDevice {
     if (words[DEADLINES] !== 0) this.step();
     const word = value | 0;
     // The doorbell, which is nearly all writes there are, before the switch goes through the rest.
-    if (offset === DOORBELL) {
-      words[DOORBELL >> 2] = word & 0x7fff0;
-      return this.#doorbell();
-    }
+    if (offset !== DOORBELL) return this.#write(offset, word);
+    words[DOORBELL >> 2] = word & 0x7fff0;
+    const { listener } = this;
+    if (listener !== null) listener.doorbell((word & 0x7fff0) >>> IQ_INDEX_SHIFT);
+    if (this.#isImmediate) this.#queue.run();
+    else this.#startQueue();
+  }
+
+  #write(offset: number, word: number): void {
+    const words = this.#words;
     switch (offset) {
       case GCMD_REG:
         return this.#command(word);
@@ -311,13 +320,8 @@ export class VtdUnit implements MmioDevice {
     if ((value & (FSTS_ITE | FSTS_ICE)) !== 0) this.#startQueue();
   }
 
-  #doorbell(): void {
-    if (this.listener !== null) this.listener.doorbell(this.#words[DOORBELL >> 2] >>> IQ_INDEX_SHIFT);
-    this.#startQueue();
-  }
-
   #startQueue(): void {
-    if (this.config.completionDelayNs === 0) this.#queue.run();
+    if (this.#isImmediate) this.#queue.run();
     else if (this.#queue.hasWork())
       armDeadline(this.#words, DEADLINES, layout.DEADLINE_QUEUE, this.#clock.nowNs() + this.config.completionDelayNs);
   }

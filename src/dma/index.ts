@@ -16,7 +16,6 @@ export type { DmaSpaceOptions } from './dma-space.ts';
 export { DmaSpace } from './dma-space.ts';
 export type { FlushQueueOptions, FlushQueueOwner } from './fq.ts';
 export { FQ_SINGLE_SIZE, FQ_SINGLE_TIMEOUT_MS, FQ_SIZE, FQ_TIMEOUT_MS, FlushQueue } from './fq.ts';
-export { IovaAllocator } from './iova.ts';
 export type { IovaDeviceOptions } from './iova-device.ts';
 export { IovaDevice } from './iova-device.ts';
 export type { IovaDomainOptions, IovaSearchState } from './iova-domain.ts';

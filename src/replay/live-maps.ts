@@ -4,7 +4,7 @@
  *
  * Records are numbers and are reused after `release`. They are found by end address, newest first. What a record holds lies
  * together in two arrays, not in an array for each thing: a record is then two or three cache lines instead of fifteen, and
- * a function that looks at several of its parts fetches two array pointers (grouping took half as long again).
+ * a function that looks at several of its parts fetches two array pointers (grouping took a tenth longer).
  */
 
 /** A constant of this module: V8 turns a division by it into a multiplication, one by an imported binding it divides. */

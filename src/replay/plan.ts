@@ -15,7 +15,7 @@ import {
   StoredKind,
 } from './group.ts';
 import { PageSet } from './page-set.ts';
-import type { SpillStore } from './record-log.ts';
+import type { RecordReader, SpillStore } from './record-log.ts';
 import { RecordLog } from './record-log.ts';
 import type { Topology, TraceDomain } from './topology.ts';
 
@@ -111,6 +111,8 @@ const CPU: number = CALL_CPU;
 const DOMAIN: number = CALL_DOMAIN;
 const WINDOW: number = CALL_WINDOW;
 const TRACKED: number = MAX_TRACKED;
+/** Events that are planned at a time. */
+const PART = 2048;
 
 /** Builds the plan of a finished first pass. */
 export function planCalls(grouper: Grouper, spill: SpillStore | null = null): Plan {
@@ -147,27 +149,12 @@ class Planner {
   }
 
   run(): Plan {
-    const { decisions, domains, latest, log, nrStored, counts, marks } = this.#grouper;
+    const { log, nrStored, counts, marks } = this.#grouper;
     const reader = log.reader();
-    for (let event = 0; event < nrStored; event++) {
-      const at = reader.take(STORED);
-      const { data } = reader;
-      const packed = data[at] | 0;
-      const kind = packed & KIND_MASK;
-      const cpu = packed >>> CPU_SHIFT;
-      const start = data[at + 1];
-      const nrBytes = data[at + 2];
-      const extra = data[at + 3];
-      const timeNs = data[at + 4];
-      const decision = decisions[event];
-      const domain = domains[event];
-      this.#event = event;
-      this.#latest = latest[event];
-      if (kind === MAP) this.#map(decision, domain, cpu, start, nrBytes, extra, timeNs);
-      else if (kind === UNMAP) this.#unmap(decision, domain, cpu, start, nrBytes, timeNs);
-      else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, cpu, start, 0, timeNs, 0);
-      else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, cpu, start, 0, timeNs, 0);
-      else this.#record(CallKind.detach, domain, cpu, start, 0, timeNs, 0);
+    // In parts: V8 compiles what is called often. One loop over all of a trace stayed at 200 ns per event in one process of
+    // three, instead of 50.
+    for (let event = 0; event < nrStored; event += PART) {
+      this.#part(reader, event, Math.min(nrStored, event + PART));
     }
     const rule = counts.told === 0 ? 'inferred' : counts.inferred === 0 ? 'dma-events' : 'dma-events, rest inferred';
     return {
@@ -182,6 +169,29 @@ class Planner {
       inferredDomains: this.#nrInferred,
       rule,
     };
+  }
+
+  /** Events [first, end). */
+  #part(reader: RecordReader, first: number, end: number): void {
+    const { decisions, domains, latest } = this.#grouper;
+    for (let event = first; event < end; event++) {
+      const at = reader.take(STORED);
+      const { data } = reader;
+      const packed = data[at] | 0;
+      const kind = packed & KIND_MASK;
+      const cpu = packed >>> CPU_SHIFT;
+      const start = data[at + 1];
+      const nrBytes = data[at + 2];
+      const timeNs = data[at + 4];
+      const domain = domains[event];
+      this.#event = event;
+      this.#latest = latest[event];
+      if (kind === MAP) this.#map(decisions[event], domain, cpu, start, nrBytes, data[at + 3], timeNs);
+      else if (kind === UNMAP) this.#unmap(decisions[event], domain, cpu, start, nrBytes, timeNs);
+      else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, cpu, start, 0, timeNs, 0);
+      else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, cpu, start, 0, timeNs, 0);
+      else this.#record(CallKind.detach, domain, cpu, start, 0, timeNs, 0);
+    }
   }
 
   #record(

@@ -16,7 +16,11 @@ export interface PageTableHooks {
   readonly onTableReplaced?: (iova: number, nrBytes: number, freelist: number[]) => void;
 }
 
-/** How kernels differ in what an unmap does to a table. */
+/**
+ * How kernels differ in what an unmap does to a table. AMD's io_pgtable.c up to 6.18 differs in more, which is not kept: a map
+ * over something present overwrites it (here EADDRINUSE); an unmap goes on over absent level-1 entries of a table that exists,
+ * and counts them; and it counts all of a leaf that it began in the middle of, the part before the request too.
+ */
 export interface PageTableOptions extends PageTableHooks {
   /** True: no unmap unlinks a table, however empty (AMD's io_pgtable.c up to 6.18). Default false. */
   readonly keepTables?: boolean;

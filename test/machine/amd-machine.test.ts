@@ -4,13 +4,15 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { ManualClock } from '../../src/base/index.ts';
 import { DmaCookie } from '../../src/dma/index.ts';
 import type { AmdDomain, MapFlush } from '../../src/drivers/index.ts';
-import { AMD_PRESETS } from '../../src/drivers/index.ts';
+import { AMD_PRESETS, AmdIommu } from '../../src/drivers/index.ts';
 import type { AmdviConfig, AmdviListener } from '../../src/hw/index.ts';
-import { AMDVI_QEMU } from '../../src/hw/index.ts';
-import { IommuGroup } from '../../src/iommu/index.ts';
-import { AmdMachine } from '../../src/machine/index.ts';
+import { AMDVI_QEMU, AmdviUnit } from '../../src/hw/index.ts';
+import { Iommu, IommuGroup } from '../../src/iommu/index.ts';
+import { AmdMachine, LocalPlatform } from '../../src/machine/index.ts';
+import { Bus, PageAllocator, PhysMem } from '../../src/mem/index.ts';
 import { device, GiB, KiB4, MiB2, NVME, READ, RW } from '../drivers/lab.ts';
 
 const TRACES = join(dirname(fileURLToPath(import.meta.url)), '../../traces');
@@ -196,6 +198,53 @@ test('faults travel from the log to the handler of the domain', () => {
   expect(before).toBe(511);
   sees(0x77000);
   expect(machine.driver.pollEvents()).toBe(1);
+});
+
+test('two units, each with caches: a domain with devices behind both is flushed on both, until its last device there goes', () => {
+  const clock = new ManualClock();
+  const mem = new PhysMem();
+  const pages = new PageAllocator(mem);
+  const bus = new Bus(mem);
+  const units = [0, 1].map(() => new AmdviUnit(mem, clock, { npCache: true, completionDelayNs: 700 }));
+  for (const [index, unit] of units.entries()) bus.attach(0xfe000000 + index * 0x4000, 0x4000, unit);
+  const step = (): void => units.forEach((unit) => unit.step());
+  const driver = new AmdIommu(new LocalPlatform(mem, pages, bus, clock, { step }), {
+    preset: 'linux-6.12',
+    units: units.map((unit, index) => ({
+      base: 0xfe000000 + index * 0x4000,
+      capHeader: unit.readCapability(),
+      ivhdFeatures: unit.read32(0x30),
+      serves: (sid): boolean => sid >> 8 === index,
+    })),
+  });
+  const core = new Iommu();
+  const there = device('01:00.0');
+  const domain = driver.domainAlloc('paging') as AmdDomain;
+  for (const one of [NVME, there]) {
+    driver.probeDevice(one);
+    expect(driver.attachDev(domain, one)).toBe(0);
+  }
+  const see = (iova: number): number[] =>
+    [NVME, there].map(({ sid }, index) => units[index].translate(sid, iova, READ));
+  // Not present first, so that both remember it; the second address needs another level.
+  for (const iova of [0x10000, 2 ** 40]) {
+    expect(Math.max(...see(iova))).toBeLessThan(0);
+    expect(core.map(domain, iova, GiB, KiB4, RW)).toBe(0);
+    expect(see(iova)).toEqual([GiB, GiB]);
+  }
+  expect(core.unmap(domain, 0x10000, KiB4)).toBe(KiB4);
+  expect(Math.max(...see(0x10000))).toBeLessThan(0);
+  driver.detachDev(domain, there);
+  expect(units[1].iotlbEntries()).toEqual([]);
+  expect(see(2 ** 40)[0]).toBe(GiB);
+  expect(see(2 ** 40)[1]).toBeLessThan(0);
+  // The id goes to another domain, which meets nothing of the old one on either unit.
+  driver.detachDev(domain, NVME);
+  driver.domainFree(domain);
+  const next = driver.domainAlloc('paging') as AmdDomain;
+  expect(next.did).toBe(domain.did);
+  for (const one of [NVME, there]) expect(driver.attachDev(next, one)).toBe(0);
+  expect(Math.max(...see(2 ** 40))).toBeLessThan(0);
 });
 
 test('unattached devices reach nothing once the constructor has returned, and everything before completeInit', () => {

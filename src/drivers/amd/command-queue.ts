@@ -62,6 +62,8 @@ export class CommandQueue {
     this.#ring = [platform.mem.indexOf(this.#buffer), platform.mem.indexOf(this.#buffer + 4096)];
     this.#cell = paddrOf(cellPfn);
     this.#counts = waitData === 'sequence';
+    // As after a wait: one with nothing before it has nothing to wait for.
+    if (!this.#counts) platform.mem.store64(this.#cell, 1, 0);
   }
 
   /** Gives hardware the buffer, empty. The caller has command processing off and switches it on afterwards. */

@@ -1,6 +1,6 @@
 /**
- * Reading the event log (AMD 48882, 2.5; registers 3.4.3 and 3.4.13): iommu_poll_events, iommu_print_event and
- * amd_iommu_restart_event_logging of drivers/iommu/amd.
+ * Reading the event log (AMD 48882, 2.5; registers 3.4.3 and 3.4.13): iommu_poll_events and iommu_print_event of
+ * drivers/iommu/amd/iommu.c.
  *
  * Hardware may move the tail before the event is in memory (erratum 732). Software therefore zeroes what it has read, and
  * takes a zero where an event should be as "not written yet".
@@ -11,6 +11,8 @@ import { amdvi } from '../../spec/index.ts';
 
 /** EVT_BUFFER_SIZE: 512 events. */
 const LOG_BYTES = 8192;
+/** Bits of head and tail within this log: whatever the registers say, reading stays inside and ends. */
+const POINTER_MASK: number = LOG_BYTES - amdvi.RING_ENTRY_BYTES;
 const LOG_LEN_LG2 = 9;
 /** Turns to wait for an event that the tail announces. */
 const MAX_TURNS = 1000;
@@ -49,15 +51,14 @@ export class EventLog {
     this.#platform.writel(this.#base + amdvi.EVT_TAIL_REG, 0);
   }
 
-  /** Hands over all events in the log, oldest first, and empties it. An event that never appears in memory ends it. */
+  /** Hands over all events in the log, oldest first, and empties it. One that never appears in memory is passed over. */
   drain(handler: (event: AmdEvent) => void): void {
     const platform = this.#platform;
-    let head = platform.readl(this.#base + amdvi.EVT_HEAD_REG) & amdvi.RING_POINTER_MASK;
-    const tail = platform.readl(this.#base + amdvi.EVT_TAIL_REG) & amdvi.RING_POINTER_MASK;
+    let head = platform.readl(this.#base + amdvi.EVT_HEAD_REG) & POINTER_MASK;
+    const tail = platform.readl(this.#base + amdvi.EVT_TAIL_REG) & POINTER_MASK;
     while (head !== tail) {
       const event = this.#take(this.#log + head);
-      if (event === null) break;
-      handler(event);
+      if (event !== null) handler(event);
       head = (head + amdvi.RING_ENTRY_BYTES) % LOG_BYTES;
     }
     platform.writel(this.#base + amdvi.EVT_HEAD_REG, head);
@@ -75,8 +76,8 @@ export class EventLog {
           sid: load(0) & amdvi.EVENT_DEVICE_MASK_W0,
           did: w1 & amdvi.EVENT_DOMAIN_MASK_W1,
           flags: (w1 >>> amdvi.EVENT_FLAGS_SHIFT_W1) & 0xfff,
-          // Addresses are sign-extended; those the low half maps are below 2^52.
-          address: (load(3) & amdvi.ADDR_MASK_HI) * TWO_32 + (load(2) >>> 0),
+          // All 64 bits: a device may ask for more than any table maps.
+          address: (load(3) >>> 0) * TWO_32 + (load(2) >>> 0),
         };
         mem.store64(at, 0, 0);
         mem.store64(at + 8, 0, 0);

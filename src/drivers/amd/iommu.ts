@@ -235,8 +235,7 @@ export class AmdIommu implements IommuOps {
     if (amd.type === 'blocked') return;
     for (const sid of member.sids) this.deviceTable.clear(sid);
     this.#flushEntries(member);
-    // 6.12 waits here and again below: its detach is made of the function that updates one entry and waits.
-    if (!this.preset.flushesAtAttach) member.unit.queue.wait();
+    if (this.preset.waitsForEntry) member.unit.queue.wait();
     this.#flusher.all(amd);
     // Only now: the flush goes to the units of the domain's devices.
     amd.remove(member);
@@ -401,12 +400,11 @@ export class AmdIommu implements IommuOps {
   pollEvents(tracer: IommuTracer | null = null, seen: (event: AmdEvent) => void = (): void => {}): number {
     let nr = 0;
     for (const { unit } of this.#units) {
-      unit.events.drain((event) => {
+      unit.pollEvents((event) => {
         nr += 1;
         this.#reportFault(event, tracer);
         seen(event);
       });
-      if (unit.eventsLost) unit.restartEventLog();
     }
     return nr;
   }

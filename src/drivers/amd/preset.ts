@@ -30,6 +30,8 @@ export interface AmdPreset {
   readonly unmapByRange: boolean;
   /** An attach flushes the new domain, which a crashed kernel may have left entries under. Gone in the recorded 6.12.95. */
   readonly flushesAtAttach: boolean;
+  /** A detach waits for the invalidation of the entry before it queues the domain's (dev_update_dte, 6.12), and then again. */
+  readonly waitsForEntry: boolean;
   /** Setting the entry of a device drops what is cached under the domain id it had (5.4, for kdump). */
   readonly flushesOldDomain: boolean;
   /**
@@ -62,6 +64,7 @@ const LINUX_5_1: AmdPreset = {
   splitsFullFlush: false,
   unmapByRange: false,
   flushesAtAttach: true,
+  waitsForEntry: false,
   flushesOldDomain: false,
   growth: 'after-map',
   replacedFlush: 'domain',
@@ -80,6 +83,7 @@ const LINUX_6_1: AmdPreset = {
   splitsFullFlush: true,
   unmapByRange: true,
   flushesAtAttach: true,
+  waitsForEntry: false,
   flushesOldDomain: true,
   growth: 'before-map',
   replacedFlush: 'domain',
@@ -90,7 +94,13 @@ const LINUX_6_1: AmdPreset = {
   mapSgDirect: false,
 };
 
-const LINUX_6_12: AmdPreset = { ...LINUX_6_1, name: 'linux-6.12', flushesAtAttach: false, replacedFlush: 'range' };
+const LINUX_6_12: AmdPreset = {
+  ...LINUX_6_1,
+  name: 'linux-6.12',
+  flushesAtAttach: false,
+  waitsForEntry: true,
+  replacedFlush: 'range',
+};
 
 const PRESETS: readonly AmdPreset[] = [
   LINUX_5_1,

@@ -9,6 +9,7 @@ import { CommandQueue } from './command-queue.ts';
 import { invalidateAll, invalidateAllPages, invalidateDevtabEntry, invalidateInterruptTable } from './commands.ts';
 import type { DeviceTable } from './device-table.ts';
 import { EventLog } from './event-log.ts';
+import type { AmdEvent } from './event-log.ts';
 import type { AmdPreset } from './preset.ts';
 
 /** CTRL_INV_TO_1S: how long hardware waits for a device's answer to an invalidation. */
@@ -104,14 +105,25 @@ export class AmdUnitDriver {
     return this.queue.wait();
   }
 
-  /** Starts the log again after an overflow: only a change of the enable bit from 0 to 1 does. */
-  restartEventLog(): void {
-    this.#control(0, amdvi.CONTROL_EVENT_LOG_EN);
-    this.#control(amdvi.CONTROL_EVENT_LOG_EN, 0);
+  /**
+   * Hands over what is logged, and starts the log again if events were lost (amd_iommu_handle_irq). Status bits are cleared
+   * first: an event that comes in meanwhile sets them anew.
+   */
+  pollEvents(handler: (event: AmdEvent) => void): void {
+    const status = this.#base + amdvi.STATUS_REG;
+    const before = this.#platform.readl(status);
+    this.#platform.writel(status, amdvi.STATUS_EVENT_LOG_INT | amdvi.STATUS_EVENT_OVERFLOW);
+    this.events.drain(handler);
+    if ((before & amdvi.STATUS_EVENT_OVERFLOW) !== 0) this.#restartEventLog();
   }
 
-  /** Whether events were lost since the log was last restarted. */
-  get eventsLost(): boolean {
-    return (this.#platform.readl(this.#base + amdvi.STATUS_REG) & amdvi.STATUS_EVENT_OVERFLOW) !== 0;
+  /**
+   * amd_iommu_restart_event_logging: the overflow bit goes while logging is off. Nothing is logged while it stands, and nothing
+   * after it until the enable bit went from 0 to 1.
+   */
+  #restartEventLog(): void {
+    this.#control(0, amdvi.CONTROL_EVENT_LOG_EN);
+    this.#platform.writel(this.#base + amdvi.STATUS_REG, amdvi.STATUS_EVENT_OVERFLOW);
+    this.#control(amdvi.CONTROL_EVENT_LOG_EN, 0);
   }
 }

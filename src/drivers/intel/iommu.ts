@@ -16,8 +16,9 @@ import type { Device, DomainType, IommuDomain, IommuOps, IotlbGather, Mapped, Re
 import type { Platform } from '../../mem/index.ts';
 import { PageTable, VtdSsFormat, vtdPgsizeBitmap } from '../../pt/index.ts';
 import { vtd } from '../../spec/index.ts';
+import type { MapFlush } from '../flush-policy.ts';
 import { IntelDomain } from './domain.ts';
-import type { IntelPreset, MapFlush } from './preset.ts';
+import type { IntelPreset } from './preset.ts';
 import { intelPreset } from './preset.ts';
 import { VtdUnitDriver } from './unit.ts';
 

@@ -3,14 +3,7 @@
  * Sources: facts of Linux v5.1..6.12 (drivers/iommu/intel/iommu.c, cache.c; drivers/iommu/iommu.c); the recorded kernels 6.1
  * and 6.12 are checked command for command by test/replay.
  */
-
-/** Who flushes cached not-present entries after a map. DESIGN.md, "Flush policies". */
-export type MapFlush = 'none' | 'caller' | 'map' | 'sync-map';
-/** Whether an unmap waits for its invalidation or leaves it to a flush queue. */
-export type UnmapFlush = 'strict' | 'lazy';
-
-export const MAP_FLUSHES: readonly MapFlush[] = ['none', 'caller', 'map', 'sync-map'];
-export const UNMAP_FLUSHES: readonly UnmapFlush[] = ['strict', 'lazy'];
+import type { MapFlush } from '../flush-policy.ts';
 
 export interface IntelPreset {
   readonly name: string;

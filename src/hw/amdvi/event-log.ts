@@ -2,10 +2,12 @@
  * The event log: a ring in memory that hardware fills and software empties. AMD-Vi 48882 rev. 3.x section 2.5 (2.5.1 for the
  * sequence followed here) and the registers 0x10, 0x2010, 0x2018 (3.4).
  *
- * Overflow: an event that finds the ring full is lost, EventOverflow is set and EventLogRun cleared. Logging goes on only
- * after EventLogEn went from 0 to 1, which also clears EventOverflow; clearing that bit alone restarts nothing.
+ * Overflow: an event that finds the ring full is lost, EventOverflow is set and EventLogRun cleared. Nothing is logged while
+ * that bit stands. To go on, software clears it by writing a one, then takes EventLogEn from 0 to 1 (3.4; that it takes the 0
+ * was seen on hardware: Linux 5ce97f4ec5e0). Either alone restarts nothing.
  *
- * An event that is not logged still blocks its request: logging never decides translations.
+ * An event that is not logged still blocks its request: logging never decides translations. One whose place in the ring is no
+ * memory is lost on its way there: the tail has moved on, software finds nothing.
  */
 import { amdvi } from '../../spec/index.ts';
 import type { PhysMem } from '../../mem/index.ts';
@@ -73,7 +75,8 @@ export class EventLog {
 
   /** IommuEn and EventLogEn have come to be set together. */
   start(): void {
-    if (ringLength(this.#words[BASE + 1]) !== 0) this.#status.change(STATUS_EVENT_LOG_RUN, STATUS_EVENT_OVERFLOW);
+    if (ringLength(this.#words[BASE + 1]) === 0 || this.#status.has(STATUS_EVENT_OVERFLOW)) return;
+    this.#status.change(STATUS_EVENT_LOG_RUN, 0);
   }
 
   stop(): void {
@@ -93,10 +96,12 @@ export class EventLog {
     }
     const address = this.#addressOf(tail / RING_ENTRY_BYTES);
     const mem = this.#mem;
-    mem.deviceStore32(address, sid);
-    mem.deviceStore32(address + 4, (code << EVENT_CODE_SHIFT_W1) | (flags << EVENT_FLAGS_SHIFT_W1) | domain);
-    mem.deviceStore32(address + 8, lo);
-    mem.deviceStore32(address + 12, hi);
+    if (ringEntryIndex(mem, address) >= 0) {
+      mem.deviceStore32(address, sid);
+      mem.deviceStore32(address + 4, (code << EVENT_CODE_SHIFT_W1) | (flags << EVENT_FLAGS_SHIFT_W1) | domain);
+      mem.deviceStore32(address + 8, lo);
+      mem.deviceStore32(address + 12, hi);
+    }
     words[TAIL] = next;
     this.#status.change(STATUS_EVENT_LOG_INT, 0);
   }

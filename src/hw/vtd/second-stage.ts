@@ -59,7 +59,7 @@ export class SecondStage {
 
   /**
    * Walks from the nearest cached entry, or from the top table: the steps of 3.7 for each level, one exit per condition.
-   * PageCache.find and hold are written out: a walk from the top makes seven calls to them, which took longer than the walk.
+   * Probes and fills of the cache are written out: a walk from the top made seven calls for them (1.2 times as long).
    * @param topSlot the top table's, -1 when it lies outside memory
    * @param nearest lowest level whose entry may be cached: 2, or 3 when the caller has looked
    * @returns 0 with the leaf in the fields, or a fault reason

@@ -32,8 +32,8 @@ const ADDR_MASK_HI: number = amdvi.ADDR_MASK_HI;
 const SIZE_512G = 2 ** 39;
 
 /**
- * Every power of two from 4 KiB to 2^51 but 512 GiB, which hardware gets wrong (Linux: AMD_IOMMU_PGSIZES, GENMASK(51, 12)
- * without it).
+ * Every power of two from 4 KiB to 2^51 but 512 GiB, which hardware gets wrong (Linux: AMD_IOMMU_PGSIZES, which up to 6.18 has
+ * the sizes above as well; nothing that large can be mapped here).
  */
 export const AMD_V1_PGSIZES: number = 2 ** 52 - 4096 - SIZE_512G;
 

@@ -73,6 +73,13 @@ describe('one command around a range (kernel.md section 3, worked encodings)', (
     expect(covering(0, 2 ** 52)).toBe(words(0, 0x30000005, 0xfffff003, 0x7ffff));
   });
 
+  test('across 2^51, and across 2^52: what differs above bit 51 is everything', () => {
+    expect(covering(2 ** 51 - KiB4, 2 * KiB4)).toBe(words(0, 0x30000005, 0xfffff003, 0x7ffff));
+    expect(covering(2 ** 51, 2 ** 51)).toBe(words(0, 0x30000005, 0xfffff003, 0xbffff));
+    expect(covering(2 ** 52 - KiB4, KiB4)).toBe(words(0, 0x30000005, 0xfffff002, 0xfffff));
+    expect(covering(2 ** 52 - KiB4, 2 * KiB4)).toBe(words(0, 0x30000005, 0xfffff003, 0x7fffffff));
+  });
+
   test('property: it covers the range, and nothing smaller that is aligned does', () => {
     fc.assert(
       fc.property(fc.nat(2 ** 40 - 1), fc.integer({ min: 1, max: 2 ** 20 }), (pfn, nrPages) => {
@@ -114,6 +121,13 @@ describe('exactly a range, for a hypervisor (AMD-NAT: list mail 42e992a1)', () =
 
   test('[0x3000, +0x5000) is 0x3000 and four pages at 0x4000', () => {
     expect(exactly(0x3000, 0x5000)).toEqual([words(0, 0x30000005, 0x3002, 0), words(0, 0x30000005, 0x5003, 0)]);
+  });
+
+  test('up to 2^52: all of it is one, all but its first page forty', () => {
+    expect(exactly(0, 2 ** 52)).toEqual([words(0, 0x30000005, 0xfffff003, 0x7ffff)]);
+    const parts = exactly(KiB4, 2 ** 52 - KiB4);
+    expect(parts).toHaveLength(40);
+    expect(dropped(parts[39])).toEqual({ start: 1n << 51n, end: 1n << 52n });
   });
 
   test('property: the parts are aligned, follow each other, and together are the range', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { EINVAL, ENODEV, ENOMEM } from '../../../src/base/index.ts';
+import { EINVAL, ENODEV, ENOMEM, ETIMEDOUT } from '../../../src/base/index.ts';
 import { DmaCookie, DmaIommu } from '../../../src/dma/index.ts';
 import { AMD_PRESETS, AmdIommu, amdPreset } from '../../../src/drivers/index.ts';
 import type { AmdDomain } from '../../../src/drivers/index.ts';
@@ -169,6 +169,34 @@ describe('attach and detach', () => {
     expect(lab.driver.attachDev(blocked, NVME)).toBe(0);
     expect(lab.entry(NVME.sid)).toEqual([3n, 0n, 0n, 0n]);
     expect(lab.core.map(identity, 0x1000, 0x1000, KiB4, RW)).toBe(EINVAL);
+  });
+
+  test('bits of an entry that firmware or a crashed kernel set: 105:96 stay, the old id goes and its pages with it', () => {
+    const lab = new Lab();
+    const at = lab.unit.deviceTable + NVME.sid * 32;
+    // EX and SysMgt, a guest table's root in 127:107, and domain 0xfff2.
+    lab.mem.store64(at + 8, 0xfff2, 0x00001b80);
+    const domain = lab.driver.domainAlloc('paging') as AmdDomain;
+    lab.take();
+    expect(lab.attach(domain, NVME)).toBe(0);
+    expect(lab.take()).toEqual([allPages(0xfff2), devtab(0x20)]);
+    expect(lab.entry(NVME.sid)[1]).toBe(0x1b80_0000_0001n);
+    lab.driver.detachDev(domain, NVME);
+    expect(lab.entry(NVME.sid)).toEqual([3n, 0x380_0000_0000n, 0n, 0n]);
+  });
+
+  test('an attach that fails gives the device back to the domain it had', () => {
+    const lab = new Lab({ preset: 'linux-6.12.96' });
+    const [first, second] = [lab.domain(NVME), lab.domain()];
+    lab.core.map(first, 0x10000, GiB, KiB4, RW);
+    // The unit sleeps until the entry names the first domain again.
+    lab.unit.perStep = 0;
+    lab.unit.step = (): void => {
+      if (lab.entry(NVME.sid)[1] === BigInt(first.did)) lab.unit.execute(Infinity);
+    };
+    expect(lab.driver.attachDev(second, NVME)).toBe(ETIMEDOUT);
+    expect([first.devices.length, second.devices.length]).toEqual([1, 0]);
+    expect(through(lab, NVME.sid, 0x10000)).toBe(GiB);
   });
 
   test('an alias has the same entry and its own invalidation', () => {
@@ -491,23 +519,58 @@ describe('the event log', () => {
     expect(codes.slice(-3)).toEqual([2, 2, 5]);
   });
 
-  test('an overflow is ended by switching the log off and on', () => {
+  test('an overflow is ended by switching the log off, clearing the bit, and switching it on', () => {
     const lab = new Lab();
-    const writes: number[] = [];
+    const writes: string[] = [];
+    const write32 = lab.unit.write32.bind(lab.unit);
     const write64 = lab.unit.write64.bind(lab.unit);
+    lab.unit.write32 = (offset, value): void => {
+      if (offset === 0x2020) writes.push(`status ${value}`);
+      write32(offset, value);
+    };
     lab.unit.write64 = (offset, lo, hi): void => {
-      if (offset === 0x18) writes.push(lo & 4);
+      if (offset === 0x18) writes.push(`enable ${lo & 4}`);
       write64(offset, lo, hi);
     };
-    lab.unit.registers[0x2020 / 4] = 1;
     lab.driver.pollEvents();
-    expect(writes).toEqual([0, 4]);
+    expect(writes.splice(0)).toEqual(['status 3']);
+    lab.unit.registers[0x2020 / 4] = 3;
+    lab.driver.pollEvents();
+    expect(writes).toEqual(['status 3', 'enable 0', 'status 1', 'enable 4']);
+    expect(lab.unit.registers[0x2020 / 4]).toBe(0);
   });
 
-  test('an event that the tail announces and memory never shows ends the reading', () => {
+  test('an event that the tail announces and memory never shows is passed over, those behind it are not', () => {
     const lab = new Lab();
+    const domain = lab.domain(NVME);
+    const seen: number[] = [];
+    domain.faultHandler = (_domain, _device, iova): number => seen.push(iova) - seen.length;
     lab.unit.registers[0x2018 / 4] = 16;
+    log(lab, NVME.sid, 0x5000);
+    expect(lab.driver.pollEvents()).toBe(1);
+    expect(seen).toEqual([0x5000]);
+    expect(lab.unit.registers[0x2010 / 4]).toBe(32);
     expect(lab.driver.pollEvents()).toBe(0);
+  });
+
+  test('a tail outside of the log, as of a unit that has gone: nothing outside is read or cleared, and it ends', () => {
+    const lab = new Lab();
+    const behind = (lab.unit.registers[4] & ~0xfff) + 8192;
+    lab.mem.store64(behind, 1, 0x20000000);
+    lab.unit.registers[0x2010 / 4] = 8192;
+    lab.unit.registers[0x2018 / 4] = 3 * 8192 + 16;
+    expect(lab.driver.pollEvents()).toBe(0);
+    expect([lab.mem.load32(behind), lab.mem.load32(behind + 4)]).toEqual([1, 0x20000000]);
+  });
+
+  test('an address above 2^52, which no table maps, is told as it is', () => {
+    const lab = new Lab();
+    const domain = lab.domain(NVME);
+    let seen = 0;
+    domain.faultHandler = (_domain, _device, iova): number => (seen = iova) - seen;
+    log(lab, NVME.sid, 2 ** 52 + 0x3000);
+    lab.driver.pollEvents();
+    expect(seen).toBe(2 ** 52 + 0x3000);
   });
 });
 

@@ -29,6 +29,7 @@ const REG_CONTROL = 0x0018;
 const REG_FEATURES = 0x0030;
 const REG_CMD_HEAD = 0x2000;
 const REG_CMD_TAIL = 0x2008;
+const REG_STATUS = 0x2020;
 const COMPLETION_WAIT = 1;
 
 /** Words as the recordings print them. */
@@ -63,7 +64,8 @@ export class FakeUnit implements MmioDevice {
   }
 
   write32(offset: number, value: number): void {
-    this.registers[offset / 4] = value;
+    // Ones clear.
+    this.registers[offset / 4] = offset === REG_STATUS ? this.registers[offset / 4] & ~value : value;
     if (offset !== REG_CMD_TAIL) return;
     this.tails.push(value);
     if (this.perStep === Infinity) this.execute(Infinity);

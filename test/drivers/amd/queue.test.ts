@@ -95,6 +95,14 @@ describe('waits', () => {
     expect(lab.take('waits')).toEqual([devtab(1), wait(1), devtab(2), wait(1)]);
   });
 
+  test.each(['one', 'sequence'] as const)('data %s: nothing was ever queued, nothing is waited for', (waitData) => {
+    const lab = new Lab();
+    const queue = queueOf(lab, waitData);
+    const before = lab.clock.nowNs();
+    expect(queue.wait()).toBe(0);
+    expect([lab.clock.nowNs() - before, lab.take('waits')]).toEqual([0, []]);
+  });
+
   test('ETIMEDOUT after 100 ms; the next wait is for the same number, not for nothing (CVE-2026-68329)', () => {
     const lab = new Lab();
     const queue = queueOf(lab);

@@ -293,7 +293,7 @@ describe('the log', () => {
     expect(rig.unit.read32(0x2018)).toBe((800 % 256) * 16);
   });
 
-  test('overflows with one entry free, then loses everything until EventLogEn goes from 0 to 1', () => {
+  test('overflows with one entry free, then loses everything until EventLogEn goes from 0 to 1 as well', () => {
     const rig = new Rig().enable(0x100d);
     const heard = listen(rig);
     rig.dte(SID);
@@ -317,14 +317,43 @@ describe('the log', () => {
     expect(rig.unit.pendingFaults().map((event) => event.index)).toEqual([255, 0]);
   });
 
-  test('a restart clears EventOverflow by itself', () => {
+  test('nothing is logged while EventOverflow stands: a restart does not clear it (3.4, RW1C)', () => {
     const rig = setUp();
     rig.dte(SID);
     fill(rig, 300);
     expect(status(rig) & 9).toBe(1);
+    rig.takeEvents();
+    rig.unit.write32(0x18, 0x1001);
+    rig.unit.write32(0x18, 0x1005);
+    expect(status(rig) & 9).toBe(1);
+    fill(rig, 1);
+    expect(rig.unit.pendingFaults()).toEqual([]);
+    rig.unit.write32(0x2020, 1);
     rig.unit.write32(0x18, 0x1001);
     rig.unit.write32(0x18, 0x1005);
     expect(status(rig) & 9).toBe(8);
+    fill(rig, 1);
+    expect(rig.unit.pendingFaults()).toHaveLength(1);
+  });
+
+  test('outside of memory: the event is lost, the tail moves on, and no memory comes to be', () => {
+    // The highest frame there is; the ring's second page would lie above all addresses.
+    for (const [lo, hi] of [
+      [0x5000_0000, 0],
+      [0xfffff000 | 0, 0xfffff],
+    ]) {
+      const rig = new Rig();
+      rig.unit.write64(0x00, rig.devices | 1, 0);
+      rig.unit.write64(0x10, lo, hi | (9 << 24));
+      rig.unit.write32(0x18, 5);
+      rig.dte(SID);
+      const before = rig.mem.nrFrames;
+      fill(rig, 300);
+      expect(rig.unit.read32(0x2018)).toBe(300 * 16);
+      expect(status(rig)).toBe(0xa);
+      expect(rig.unit.pendingFaults()).toEqual([]);
+      expect(rig.mem.nrFrames).toBe(before);
+    }
   });
 
   test('does not decide translations: what is lost is blocked all the same', () => {

@@ -82,7 +82,7 @@ export class VtdObserved extends Observed {
   }
 }
 
-/** Low word of an INVALIDATE_IOMMU_PAGES address field, flags cut off, and the high word of the all-pages address. */
+/** The all-pages address, and the bit without which an address is one page. Local copies, as for every hot constant. */
 const { INV_ALL_PAGES_HI, INV_ALL_PAGES_LO, INV_SIZE_W2 } = amdvi;
 /** All-pages commands of one whole-domain flush of Linux 5.15 and later with NpCache: ten of its 63 are that wide. */
 const WIDE_PER_FLUSH = 10;

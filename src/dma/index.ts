@@ -7,6 +7,9 @@ export {
   DMA_ATTR_SKIP_CPU_SYNC,
 } from './attrs.ts';
 export { BuddyPages, MAX_PAGE_ORDER } from './buddy-pages.ts';
+export type { DmaDebugOptions } from './debug.ts';
+export { CheckedDmaDevice, DmaDebug } from './debug.ts';
+export type { DmaDebugKind, DmaDebugRecord } from './debug-record.ts';
 export type { DmaDirection } from './direction.ts';
 export { protOf } from './direction.ts';
 export type { DmaBuffer } from './dma-buffer.ts';

@@ -47,11 +47,9 @@ export function makeMachine(choice: MachineChoice, plan: Plan, listener: Command
   });
 }
 
-/** The last device id of firmware's IVRS table, which no trace shows: that of the last device it names. */
+/** The last device id of firmware's IVRS table, which no trace shows: that of the last device it names or needs. */
 function lastBdf(plan: Plan): number {
   let last = 0;
-  for (const { devices, inferred } of plan.domains) {
-    if (!inferred) for (const { sid } of devices) last = Math.max(last, sid);
-  }
+  for (const { devices } of plan.domains) for (const { sid } of devices) last = Math.max(last, sid);
   return last;
 }

@@ -70,10 +70,17 @@ export class Topology {
     return domain;
   }
 
-  /** One more domain than the trace names, with an invented device. */
+  /**
+   * One more domain than the trace names, with an invented device. Its requester id is the lowest free one: an AMD-Vi device
+   * table ends at the last id that firmware names, and a device beyond it could not be attached. To be called when all names
+   * of the trace are known.
+   */
   addInferred(): TraceDomain {
     const number = this.domains.length;
-    const domain = { number, devices: [this.device(`inferred-${number}`)], inferred: true };
+    let sid = 0;
+    while (this.#taken.has(sid)) sid += 1;
+    this.#taken.add(sid);
+    const domain = { number, devices: [{ name: `inferred-${number}`, sid }], inferred: true };
     this.domains.push(domain);
     return domain;
   }

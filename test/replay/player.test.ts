@@ -46,6 +46,21 @@ describe('player', () => {
     expect(result.staleWindowMs.max).toBeLessThanOrEqual(16);
   });
 
+  // Found when the change was read again: the invented device had id 0xffff, beyond AMD-Vi's device table. It was never
+  // attached, and `none` looked safe.
+  test.each(['vtd', 'amdvi'] as const)(
+    '%s: a trace that names no device is played on one that is attached',
+    (model) => {
+      const plan = planOf([map(1, 100), unmap(2, 100), map(3, 200), unmap(4, 200), ''].join('\n'));
+      expect(plan.inferredDomains).toBe(1);
+      const unflushed = play(plan, { ...options, model, mapFlush: 'none' }).result;
+      expect(unflushed).toMatchObject({ failed: 0, violations: { notPresent: 2, stale: 0 } });
+      const flushed = play(plan, { ...options, model, mapFlush: 'sync-map' }).result;
+      expect(flushed).toMatchObject({ failed: 0, violations: { notPresent: 0, stale: 0 } });
+      expect(flushed.commands.page - unflushed.commands.page).toBe(2);
+    },
+  );
+
   test('VFIO: several maps ended by one unmap, and partial unmaps, invent no domain and miss nothing', () => {
     const lines: string[] = [];
     // Two rounds over the same addresses, as when a guest restarts: batches of physically contiguous pages, unmapped at once.

@@ -3,11 +3,11 @@
  * members.
  */
 import { ManualClock } from '../base/index.ts';
-import type { MapFlush } from '../drivers/index.ts';
+import type { AmdIommuOptions, AmdUnitScope, MapFlush } from '../drivers/index.ts';
 import { AmdIommu, amdPreset } from '../drivers/index.ts';
 import type { AmdviConfig, AmdviListener } from '../hw/index.ts';
 import { AmdviUnit } from '../hw/index.ts';
-import type { Device, ResvRegion } from '../iommu/index.ts';
+import type { Device, IommuOps, ResvRegion } from '../iommu/index.ts';
 import { Iommu } from '../iommu/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { Bus, PageAllocator, PhysMem } from '../mem/index.ts';
@@ -18,7 +18,11 @@ import type { Machine } from './machine.ts';
 /** Where the unit's registers are, as on the recorded machines. */
 const UNIT_BASE = 0xfed80000;
 
-export interface AmdMachineOptions {
+/** An AMD driver as the machine boots it: what closes the entries of devices that nobody attached, if it has such a step. */
+export type AmdDriver = IommuOps & { completeInit?(): void };
+
+/** @typeParam D the driver; another one than Linux's comes with `makeDriver` */
+export interface AmdMachineOptions<D extends AmdDriver = AmdIommu> {
   /** Kernel whose driver and core behaviour is used. Default linux-6.12. */
   readonly preset?: string;
   /** Overrides where that kernel flushes after a map. */
@@ -39,49 +43,61 @@ export interface AmdMachineOptions {
   readonly completesInit?: boolean;
   /** Hears every command from the first one on, the driver's start included. */
   readonly listener?: AmdviListener;
+  /** Puts somebody between the driver and the machine: what it returns is the platform that the driver is given. */
+  readonly wrapPlatform?: (inner: Platform, units: readonly AmdUnitScope[]) => Platform;
+  /** Brings up another driver than AmdIommu. When it returns, the unit is on. */
+  readonly makeDriver?: (platform: Platform, setup: AmdIommuOptions) => D;
 }
 
-export class AmdMachine implements Machine {
+export class AmdMachine<D extends AmdDriver = AmdIommu> implements Machine {
   readonly clock: ManualClock = new ManualClock();
   readonly mem: PhysMem = new PhysMem();
   readonly pages: PageAllocator;
   readonly unit: AmdviUnit;
   readonly platform: Platform;
-  readonly driver: AmdIommu;
+  readonly driver: D;
   readonly core: Iommu;
 
   /** Powers the machine up: when this returns the driver has enabled translation. @throws RangeError for an unknown preset */
-  constructor(options: AmdMachineOptions = {}) {
+  constructor(options: AmdMachineOptions<D> = {}) {
     const preset = amdPreset(options.preset ?? 'linux-6.12');
     this.pages = new PageAllocator(this.mem, options.nrPages === undefined ? {} : { nrPages: options.nrPages });
     this.unit = new AmdviUnit(this.mem, this.clock, options.hardware ?? {});
     this.unit.listener = options.listener ?? null;
     const bus = new Bus(this.mem);
     bus.attach(UNIT_BASE, amdvi.REG_WINDOW_BYTES, this.unit);
-    this.platform = new LocalPlatform(this.mem, this.pages, bus, this.clock, this.unit);
-    this.driver = new AmdIommu(this.platform, {
+    const units = [
+      {
+        base: UNIT_BASE,
+        capHeader: this.unit.readCapability(amdvi.CAP_HEADER),
+        ivhdFeatures: options.ivhdFeatures ?? this.unit.read32(amdvi.EFR_REG),
+      },
+    ];
+    const local = new LocalPlatform(this.mem, this.pages, bus, this.clock, this.unit);
+    this.platform = options.wrapPlatform?.(local, units) ?? local;
+    const setup: AmdIommuOptions = {
       preset: preset.name,
       ...(options.mapFlush === undefined ? {} : { mapFlush: options.mapFlush }),
-      units: [
-        {
-          base: UNIT_BASE,
-          capHeader: this.unit.readCapability(amdvi.CAP_HEADER),
-          ivhdFeatures: options.ivhdFeatures ?? this.unit.read32(amdvi.EFR_REG),
-        },
-      ],
+      units,
       ...(options.lastBdf === undefined ? {} : { lastBdf: options.lastBdf }),
       ...(options.resvRegions === undefined ? {} : { resvRegions: options.resvRegions }),
-    });
-    if (options.completesInit !== false) this.driver.completeInit();
+    };
+    const { makeDriver } = options;
+    this.driver =
+      makeDriver === undefined
+        ? // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- without a factory D is its default
+          (new AmdIommu(this.platform, setup) as IommuOps as D)
+        : makeDriver(this.platform, setup);
+    if (options.completesInit !== false) this.driver.completeInit?.();
     this.core = new Iommu({
       // The policy means once per call on every kernel, see IntelMachine.
-      syncMapPerRun: preset.syncMapPerRun && this.driver.mapFlush !== 'sync-map',
+      syncMapPerRun: preset.syncMapPerRun && (options.mapFlush ?? preset.mapFlush) !== 'sync-map',
       pagesPerCallback: preset.mapPages ? 'run' : 'one',
     });
   }
 
   /** Closes the device table's other entries and flushes everything once more. */
   probed(): void {
-    this.driver.completeInit();
+    this.driver.completeInit?.();
   }
 }

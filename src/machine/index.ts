@@ -1,4 +1,4 @@
-export type { AmdMachineOptions } from './amd-machine.ts';
+export type { AmdDriver, AmdMachineOptions } from './amd-machine.ts';
 export { AmdMachine } from './amd-machine.ts';
 export type { IntelMachineOptions } from './intel-machine.ts';
 export { IntelMachine } from './intel-machine.ts';

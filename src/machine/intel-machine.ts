@@ -3,11 +3,11 @@
  * seen together; everything else meets them through memory and registers.
  */
 import { ManualClock } from '../base/index.ts';
-import type { MapFlush } from '../drivers/index.ts';
+import type { IntelIommuOptions, MapFlush, UnitScope } from '../drivers/index.ts';
 import { IntelIommu, intelPreset } from '../drivers/index.ts';
 import type { VtdConfig, VtdListener } from '../hw/index.ts';
 import { VtdUnit } from '../hw/index.ts';
-import type { Device, ResvRegion } from '../iommu/index.ts';
+import type { Device, IommuOps, ResvRegion } from '../iommu/index.ts';
 import { Iommu } from '../iommu/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { Bus, PageAllocator, PhysMem } from '../mem/index.ts';
@@ -18,7 +18,8 @@ import type { Machine } from './machine.ts';
 /** Where the unit's registers are, as on PCs. */
 const UNIT_BASE = 0xfed90000;
 
-export interface IntelMachineOptions {
+/** @typeParam D the driver; another one than Linux's comes with `makeDriver` */
+export interface IntelMachineOptions<D extends IommuOps = IntelIommu> {
   /** Kernel whose driver and core behaviour is used. Default linux-6.12. */
   readonly preset?: string;
   /** Overrides where that kernel flushes after a map. */
@@ -32,19 +33,23 @@ export interface IntelMachineOptions {
   readonly nrPages?: number;
   /** Hears every command from the first one on, the driver's start included. */
   readonly listener?: VtdListener;
+  /** Puts somebody between the driver and the machine: what it returns is the platform that the driver is given. */
+  readonly wrapPlatform?: (inner: Platform, units: readonly UnitScope[]) => Platform;
+  /** Brings up another driver than IntelIommu. When it returns, translation is on. */
+  readonly makeDriver?: (platform: Platform, setup: IntelIommuOptions) => D;
 }
 
-export class IntelMachine implements Machine {
+export class IntelMachine<D extends IommuOps = IntelIommu> implements Machine {
   readonly clock: ManualClock = new ManualClock();
   readonly mem: PhysMem;
   readonly pages: PageAllocator;
   readonly unit: VtdUnit;
   readonly platform: Platform;
-  readonly driver: IntelIommu;
+  readonly driver: D;
   readonly core: Iommu;
 
   /** Powers the machine up: when this returns the driver has enabled translation. @throws RangeError for an unknown preset */
-  constructor(options: IntelMachineOptions = {}) {
+  constructor(options: IntelMachineOptions<D> = {}) {
     const preset = intelPreset(options.preset ?? 'linux-6.12');
     this.mem = new PhysMem({ coherent: options.coherent ?? true });
     this.pages = new PageAllocator(this.mem, options.nrPages === undefined ? {} : { nrPages: options.nrPages });
@@ -52,17 +57,25 @@ export class IntelMachine implements Machine {
     this.unit.listener = options.listener ?? null;
     const bus = new Bus(this.mem);
     bus.attach(UNIT_BASE, vtd.REG_WINDOW_BYTES, this.unit);
-    this.platform = new LocalPlatform(this.mem, this.pages, bus, this.clock, this.unit);
-    this.driver = new IntelIommu(this.platform, {
+    const units = [{ base: UNIT_BASE }];
+    const local = new LocalPlatform(this.mem, this.pages, bus, this.clock, this.unit);
+    this.platform = options.wrapPlatform?.(local, units) ?? local;
+    const setup: IntelIommuOptions = {
       preset: preset.name,
       ...(options.mapFlush === undefined ? {} : { mapFlush: options.mapFlush }),
-      units: [{ base: UNIT_BASE }],
+      units,
       ...(options.resvRegions === undefined ? {} : { resvRegions: options.resvRegions }),
-    });
+    };
+    const { makeDriver } = options;
+    this.driver =
+      makeDriver === undefined
+        ? // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- without a factory D is its default
+          (new IntelIommu(this.platform, setup) as IommuOps as D)
+        : makeDriver(this.platform, setup);
     this.core = new Iommu({
       // The policy means once per call on every kernel: moving the sync out of the loop over runs and using it for the flush
       // was one change (v5.12).
-      syncMapPerRun: preset.syncMapPerRun && this.driver.mapFlush !== 'sync-map',
+      syncMapPerRun: preset.syncMapPerRun && (options.mapFlush ?? preset.mapFlush) !== 'sync-map',
       pagesPerCallback: preset.mapPages ? 'run' : 'one',
     });
   }

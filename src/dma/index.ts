@@ -7,6 +7,8 @@ export {
   DMA_ATTR_SKIP_CPU_SYNC,
 } from './attrs.ts';
 export { BuddyPages, MAX_PAGE_ORDER } from './buddy-pages.ts';
+export type { CpuSyncOptions } from './cpu-sync.ts';
+export { CpuSync } from './cpu-sync.ts';
 export type { DmaDebugOptions } from './debug.ts';
 export { CheckedDmaDevice, DmaDebug } from './debug.ts';
 export type { DmaDebugKind, DmaDebugRecord } from './debug-record.ts';
@@ -38,5 +40,6 @@ export { defaultDmaMode } from './policy.ts';
 export type { BridgeWindow, HostBridge } from './reserved.ts';
 export type { P2pProvider } from './scatterlist.ts';
 export { Scatterlist } from './scatterlist.ts';
-export type { P2pMapping } from './sg-layout.ts';
+export type { P2pMapping, SgLimits } from './sg-layout.ts';
+export { SgLayout } from './sg-layout.ts';
 export { SWIOTLB_SLOT_BYTES, Swiotlb } from './swiotlb.ts';

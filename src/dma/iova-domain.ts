@@ -53,7 +53,8 @@ export class IovaDomain {
   readonly #offline: Uint8Array;
   #below32: number = ANCHOR;
   #below: number = ANCHOR;
-  #max32Pages: number;
+  /** Requests of this size and more fail at once below 4 GiB: one failed, and nothing was freed there since. */
+  protected max32Pages: number;
   /** Times that every cache was emptied since no place was left. */
   nrFlushes: number = 0;
 
@@ -74,7 +75,7 @@ export class IovaDomain {
     this.nrCpus = nrCpus;
     this.preset = preset;
     this.#pfn32 = TWO_32 / granule;
-    this.#max32Pages = this.#pfn32;
+    this.max32Pages = this.#pfn32;
     this.#offline = new Uint8Array(nrCpus);
     this.#rcache = new IovaRcache(nrCpus, preset, (pfn) => {
       this.free(pfn);
@@ -101,7 +102,7 @@ export class IovaDomain {
     return {
       below32: firstOf(this.#below32),
       below: firstOf(this.#below),
-      max32Pages: this.#max32Pages,
+      max32Pages: this.max32Pages,
       nrRanges: this.nrRanges,
     };
   }
@@ -112,12 +113,12 @@ export class IovaDomain {
    */
   alloc(nrPages: number, limitPfn: number): number {
     if (!isPages(nrPages) || !isPfn(limitPfn)) return EINVAL;
-    return this.#place(nrPages, limitPfn, 2 ** log2Ceil(nrPages));
+    return this.place(nrPages, limitPfn, 2 ** log2Ceil(nrPages));
   }
 
   /** `alloc` at any page (alloc_iova without size_aligned). */
   allocUnaligned(nrPages: number, limitPfn: number): number {
-    return isPages(nrPages) && isPfn(limitPfn) ? this.#place(nrPages, limitPfn, 1) : EINVAL;
+    return isPages(nrPages) && isPfn(limitPfn) ? this.place(nrPages, limitPfn, 1) : EINVAL;
   }
 
   /**
@@ -143,15 +144,15 @@ export class IovaDomain {
     // Linux computes the highest start unsigned: a limit that cannot hold the size lets every cached range pass.
     const lastStart = limitPfn + 1 - size;
     const pfn = this.#rcache.get(cpu, order, lastStart < 0 ? LAST_PFN : lastStart);
-    return pfn === 0 ? this.#place(size, limitPfn, size) : pfn;
+    return pfn === 0 ? this.place(size, limitPfn, size) : pfn;
   }
 
   /** __alloc_and_insert_iova_range */
-  #place(nrPages: number, limitPfn: number, align: number): number {
+  protected place(nrPages: number, limitPfn: number, align: number): number {
     const tree = this.#tree;
     const end = limitPfn + 1;
     const isLow = end <= this.#pfn32;
-    if (isLow && nrPages >= this.#max32Pages) return ENOMEM;
+    if (isLow && nrPages >= this.max32Pages) return ENOMEM;
     const start = isLow ? this.#below32 : this.#below;
     let pfn = tree.search(start, end, nrPages, align);
     if (pfn < this.startPfn) {
@@ -160,7 +161,7 @@ export class IovaDomain {
       pfn = startLast < end ? tree.search(ANCHOR, end, nrPages, align) : -1;
       if (pfn <= startLast) {
         // Whatever the limit was, it is remembered for those below 4 GiB.
-        this.#max32Pages = nrPages;
+        this.max32Pages = nrPages;
         return ENOMEM;
       }
     }
@@ -181,7 +182,7 @@ export class IovaDomain {
     if (range === this.#below32 || (tree.last(range) < this.#pfn32 && first >= tree.first(this.#below32))) {
       this.#below32 = tree.next(range);
     }
-    if (first < this.#pfn32) this.#max32Pages = this.#pfn32;
+    if (first < this.#pfn32) this.max32Pages = this.#pfn32;
     if (first >= tree.first(this.#below)) this.#below = tree.next(range);
     tree.remove(range);
     return 0;
@@ -258,7 +259,7 @@ export class IovaDomain {
     this.#tree.clear();
     this.#below32 = ANCHOR;
     this.#below = ANCHOR;
-    this.#max32Pages = this.#pfn32;
+    this.max32Pages = this.#pfn32;
   }
 }
 

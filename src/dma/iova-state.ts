@@ -84,9 +84,13 @@ export class DmaIovaState {
     if (errno === 0 && tail > 0) {
       errno = this.#bounceAndLink(paddr + linked, offset + linked, tail, direction, attrs);
     }
-    // From `offset` on: undone from 0 it would take away what other links put there (the other half of bug 31).
-    if (errno !== 0 && linked > 0) this.unlink(offset, linked, direction, attrs | DMA_ATTR_SKIP_CPU_SYNC);
+    if (errno !== 0 && linked > 0) this.undoLink(offset, linked, direction, attrs | DMA_ATTR_SKIP_CPU_SYNC);
     return errno;
+  }
+
+  /** From `offset` on: undone from 0 it would take away what other links put there (the other half of bug 31). */
+  protected undoLink(offset: number, nrBytes: number, direction: DmaDirection, attrs: number): void {
+    this.unlink(offset, nrBytes, direction, attrs);
   }
 
   #bounceAndLink(paddr: number, offset: number, nrBytes: number, direction: DmaDirection, attrs: number): number {

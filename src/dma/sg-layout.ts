@@ -25,10 +25,10 @@ export class SgLayout {
   nrChunks: number = 0;
   /** Bytes of the whole run; 0 when no element needs an IOVA. */
   iovaBytes: number = 0;
-  readonly #limits: SgLimits;
+  protected readonly limits: SgLimits;
 
   constructor(limits: SgLimits) {
-    this.#limits = limits;
+    this.limits = limits;
   }
 
   /**
@@ -38,7 +38,7 @@ export class SgLayout {
   layOut(list: Scatterlist, nents: number, p2pMap: (provider: P2pProvider) => P2pMapping): number {
     if (this.chunks.length < 2 * nents) this.chunks = new Float64Array(4 * nents);
     const { chunks } = this;
-    const { granule, boundaryMask } = this.#limits;
+    const { granule, boundaryMask } = this.limits;
     let nr = 0;
     let iovaBytes = 0;
     for (let i = 0; i < nents; i++) {
@@ -78,7 +78,7 @@ export class SgLayout {
    */
   finalise(list: Scatterlist, nents: number, iova: number, isBus: (provider: P2pProvider) => boolean): number {
     const { chunks } = this;
-    const { granule, boundaryMask, maxSegmentBytes } = this.#limits;
+    const { granule, boundaryMask } = this.limits;
     let address = iova;
     let count = 0;
     let segmentBytes = 0;
@@ -96,11 +96,7 @@ export class SgLayout {
       const offset = paddr % granule;
       const padded = chunks[2 * chunk + 1];
       chunk += 1;
-      // A difference of 32 bits, as in Linux. Written as a sum it overflowed for unlimited segments (bug 30); as it is it
-      // wraps after an element that is longer alone than a segment may be, and then anything joins: such a list breaks the
-      // device's limit already, which CONFIG_DMA_API_DEBUG_SG reports.
-      const room = (maxSegmentBytes - segmentBytes) % TWO_32;
-      const fits = (room < 0 ? room + TWO_32 : room) >= nrBytes;
+      const fits = this.fits(segmentBytes, nrBytes);
       if (segmentBytes > 0 && offset === 0 && address % (boundaryMask + 1) !== 0 && fits) {
         segmentBytes = (segmentBytes + nrBytes) % TWO_32;
         list.dmaBytes[count - 1] = segmentBytes;
@@ -114,5 +110,15 @@ export class SgLayout {
     }
     for (let i = count; i < nents; i++) list.setSegment(i, 0, 0, false);
     return count;
+  }
+
+  /**
+   * Whether an element may join a segment of `segmentBytes`. A difference of 32 bits, as in Linux. Written as a sum it
+   * overflowed for unlimited segments (bug 30); as it is it wraps after an element that is longer alone than a segment may be,
+   * and then anything joins: such a list breaks the device's limit already, which CONFIG_DMA_API_DEBUG_SG reports.
+   */
+  protected fits(segmentBytes: number, nrBytes: number): boolean {
+    const room = (this.limits.maxSegmentBytes - segmentBytes) % TWO_32;
+    return (room < 0 ? room + TWO_32 : room) >= nrBytes;
   }
 }

@@ -110,13 +110,18 @@ export class Swiotlb {
     copyBytes(this.#mem, found.original + at, address, Math.min(nrBytes, found.nrBytes - at));
   }
 
-  /**
-   * Only the part asked for, at the same distance from the start of both. Up to 5.13 it went to the start of the original
-   * (list mail 59cd201b45, bug 30). More than the buffer holds is cut off, as the kernel does with a warning.
-   */
+  /** More than the buffer holds is cut off, as the kernel does with a warning. */
   #copyOut(bounce: Bounce, address: number, nrBytes: number): void {
-    const at = address - bounce.address;
-    copyBytes(this.#mem, address, bounce.original + at, Math.min(nrBytes, bounce.nrBytes - at));
+    const offset = address - bounce.address;
+    this.copyBack(address, bounce.original, offset, Math.min(nrBytes, bounce.nrBytes - offset));
+  }
+
+  /**
+   * Copies a part of a buffer to the same distance from the start of the original. Up to 5.13 it went to the start of the
+   * original (list mail 59cd201b45, bug 30).
+   */
+  protected copyBack(address: number, original: number, offset: number, nrBytes: number): void {
+    copyBytes(this.#mem, address, original + offset, nrBytes);
   }
 
   #slotOf(address: number): number {

@@ -1,4 +1,4 @@
-export type { AmdDevice, AmdEvent, AmdIommuOptions, AmdPreset, AmdUnitScope } from './amd/index.ts';
+export type { AmdDevice, AmdEvent, AmdIommuOptions, AmdParts, AmdPreset, AmdUnitScope } from './amd/index.ts';
 export {
   AMD_PRESETS,
   AmdDomain,
@@ -6,19 +6,24 @@ export {
   AmdUnitDriver,
   CommandQueue,
   DeviceTable,
+  DomainFlusher,
   amdPreset,
+  invalidateAllPages,
   invalidateCovering,
+  invalidateDevtabEntry,
   invalidateExactly,
   invalidateFullRangeSplit,
 } from './amd/index.ts';
 export type { MapFlush, UnmapFlush } from './flush-policy.ts';
 export { MAP_FLUSHES, UNMAP_FLUSHES } from './flush-policy.ts';
-export type { IntelIommuOptions, IntelPreset, UnitScope, VtdCaps } from './intel/index.ts';
+export type { IntelIommuOptions, IntelParts, IntelPreset, UnitScope, VtdCaps } from './intel/index.ts';
 export {
+  ContextTables,
   INTEL_PRESETS,
   IntelDomain,
   IntelIommu,
   InvalidationQueue,
+  Invalidator,
   VtdUnitDriver,
   intelPreset,
   psiMask,

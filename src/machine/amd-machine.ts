@@ -7,7 +7,7 @@ import type { AmdIommuOptions, AmdUnitScope, MapFlush } from '../drivers/index.t
 import { AmdIommu, amdPreset } from '../drivers/index.ts';
 import type { AmdviConfig, AmdviListener } from '../hw/index.ts';
 import { AmdviUnit } from '../hw/index.ts';
-import type { Device, IommuOps, ResvRegion } from '../iommu/index.ts';
+import type { CoreOptions, Device, IommuOps, ResvRegion } from '../iommu/index.ts';
 import { Iommu } from '../iommu/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { Bus, PageAllocator, PhysMem } from '../mem/index.ts';
@@ -47,6 +47,8 @@ export interface AmdMachineOptions<D extends AmdDriver = AmdIommu> {
   readonly wrapPlatform?: (inner: Platform, units: readonly AmdUnitScope[]) => Platform;
   /** Brings up another driver than AmdIommu. When it returns, the unit is on. */
   readonly makeDriver?: (platform: Platform, setup: AmdIommuOptions) => D;
+  /** Makes another core than Iommu, for the options of the preset's kernel. */
+  readonly makeCore?: (options: Partial<CoreOptions>) => Iommu;
 }
 
 export class AmdMachine<D extends AmdDriver = AmdIommu> implements Machine {
@@ -89,11 +91,12 @@ export class AmdMachine<D extends AmdDriver = AmdIommu> implements Machine {
           (new AmdIommu(this.platform, setup) as IommuOps as D)
         : makeDriver(this.platform, setup);
     if (options.completesInit !== false) this.driver.completeInit?.();
-    this.core = new Iommu({
+    const coreOptions: Partial<CoreOptions> = {
       // The policy means once per call on every kernel, see IntelMachine.
       syncMapPerRun: preset.syncMapPerRun && (options.mapFlush ?? preset.mapFlush) !== 'sync-map',
       pagesPerCallback: preset.mapPages ? 'run' : 'one',
-    });
+    };
+    this.core = options.makeCore?.(coreOptions) ?? new Iommu(coreOptions);
   }
 
   /** Closes the device table's other entries and flushes everything once more. */

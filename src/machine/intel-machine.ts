@@ -7,7 +7,7 @@ import type { IntelIommuOptions, MapFlush, UnitScope } from '../drivers/index.ts
 import { IntelIommu, intelPreset } from '../drivers/index.ts';
 import type { VtdConfig, VtdListener } from '../hw/index.ts';
 import { VtdUnit } from '../hw/index.ts';
-import type { Device, IommuOps, ResvRegion } from '../iommu/index.ts';
+import type { CoreOptions, Device, IommuOps, ResvRegion } from '../iommu/index.ts';
 import { Iommu } from '../iommu/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { Bus, PageAllocator, PhysMem } from '../mem/index.ts';
@@ -37,6 +37,8 @@ export interface IntelMachineOptions<D extends IommuOps = IntelIommu> {
   readonly wrapPlatform?: (inner: Platform, units: readonly UnitScope[]) => Platform;
   /** Brings up another driver than IntelIommu. When it returns, translation is on. */
   readonly makeDriver?: (platform: Platform, setup: IntelIommuOptions) => D;
+  /** Makes another core than Iommu, for the options of the preset's kernel. */
+  readonly makeCore?: (options: Partial<CoreOptions>) => Iommu;
 }
 
 export class IntelMachine<D extends IommuOps = IntelIommu> implements Machine {
@@ -72,12 +74,13 @@ export class IntelMachine<D extends IommuOps = IntelIommu> implements Machine {
         ? // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- without a factory D is its default
           (new IntelIommu(this.platform, setup) as IommuOps as D)
         : makeDriver(this.platform, setup);
-    this.core = new Iommu({
+    const coreOptions: Partial<CoreOptions> = {
       // The policy means once per call on every kernel: moving the sync out of the loop over runs and using it for the flush
       // was one change (v5.12).
       syncMapPerRun: preset.syncMapPerRun && (options.mapFlush ?? preset.mapFlush) !== 'sync-map',
       pagesPerCallback: preset.mapPages ? 'run' : 'one',
-    });
+    };
+    this.core = options.makeCore?.(coreOptions) ?? new Iommu(coreOptions);
   }
 
   /** Nothing: the Intel driver is done when translation is on. */

@@ -10,8 +10,8 @@
  * `mem.words`; it stays valid for the life of the memory, while `words` itself is replaced when memory grows, so no method
  * keeps it across an allocation or a callback.
  *
- * Cost: no method allocates per call, except for table pages and the rare freelist of a replaced table. The last leaf table
- * is remembered: a single page mapped or looked up near the last one needs no walk (bench/map.js: 10 instead of 27 ns).
+ * No method allocates per call, except for table pages and the rare freelist of a replaced table. The last leaf table is
+ * remembered: a single page mapped or looked up near the last one needs no walk (bench/map.js: 10 instead of 27 ns).
  */
 import { and53, EADDRINUSE, EINVAL, ENOMEM, highestBit } from '../base/index.ts';
 import type { PageAllocator, PhysMem } from '../mem/index.ts';
@@ -323,10 +323,7 @@ export class PageTable {
     return nr;
   }
 
-  /**
-   * Makes `nr` entries free for one leaf: each must be empty or point to a table without any leaf below. Checks all before it
-   * clears any, so a refusal changes nothing.
-   */
+  /** Makes `nr` entries free for one leaf: each must be empty or lead to no leaf. Checks all first: a refusal changes nothing. */
   #replaceTables(first: number, nr: number, iova: number, level: number, sizeLg2: number): number {
     const { mem, format } = this;
     const end = first + nr * 2;
@@ -373,6 +370,12 @@ export class PageTable {
     if (!this.#inReach(iova, nrBytes) || ((iova | nrBytes) & 4095) !== 0) return 0;
     this.#clear(this.#rootBase, this.#levels, iova + nrBytes, freelist);
     return this.#at - iova;
+  }
+
+  /** All replicas: one left behind would go on mapping its part (Linux mail of September 2019, "Unmap all L7 PTEs"). */
+  protected clearLeaf(index: number, replicas: number): void {
+    const { words } = this.mem;
+    for (let word = index; word < index + replicas * 2; word++) words[word] = 0;
   }
 
   /** First address that the last unmap removed: its iova, or less when that lay within a leaf that went as a whole. */
@@ -455,8 +458,7 @@ export class PageTable {
           entry -= behind;
           dirtyFrom = index -= behind * 2;
         }
-        // All replicas: one left behind would go on mapping its part (Linux mail of September 2019, "Unmap all L7 PTEs").
-        for (let word = index; word < index + replicas * 2; word++) mem.words[word] = 0;
+        this.clearLeaf(index, replicas);
         entry += replicas;
         index += replicas * 2;
         this.#at += pow2(sizeLg2);

@@ -25,14 +25,15 @@ export class DomainFlusher {
     const { units, did } = domain;
     let errno = 0;
     for (let i = 0; i < units.length; i++) {
-      const result = this.#queuePages(units[i].queue, did, iova, nrBytes);
+      const result = this.queuePages(units[i].queue, did, iova, nrBytes);
       if (result !== 0) errno = result;
     }
     const waited = this.complete(domain);
     return errno === 0 ? waited : errno;
   }
 
-  #queuePages(queue: CommandQueue, did: number, iova: number, nrBytes: number): number {
+  /** The commands for a range, without their wait. */
+  protected queuePages(queue: CommandQueue, did: number, iova: number, nrBytes: number): number {
     const { ranges, flushesTables } = this.#preset;
     if (ranges === 'all-pages') {
       return nrBytes > 4096

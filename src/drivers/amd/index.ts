@@ -1,10 +1,17 @@
 export { CommandQueue } from './command-queue.ts';
-export { invalidateCovering, invalidateExactly, invalidateFullRangeSplit } from './commands.ts';
+export {
+  invalidateAllPages,
+  invalidateCovering,
+  invalidateDevtabEntry,
+  invalidateExactly,
+  invalidateFullRangeSplit,
+} from './commands.ts';
 export { DeviceTable } from './device-table.ts';
 export type { AmdDevice } from './domain.ts';
 export { AmdDomain } from './domain.ts';
 export type { AmdEvent } from './event-log.ts';
-export type { AmdIommuOptions } from './iommu.ts';
+export { DomainFlusher } from './flush.ts';
+export type { AmdIommuOptions, AmdParts } from './iommu.ts';
 export { AmdIommu } from './iommu.ts';
 export type { AmdPreset } from './preset.ts';
 export { AMD_PRESETS, amdPreset } from './preset.ts';

@@ -41,14 +41,22 @@ import { AmdUnitDriver } from './unit.ts';
 import type { AmdUnitScope } from './unit.ts';
 
 const SIZE_4K = 4096;
+/** The classes that the driver is made of. A test puts a subclass with a bug in the place of one. */
+export interface AmdParts {
+  readonly PageTable: typeof PageTable;
+  readonly DomainFlusher: typeof DomainFlusher;
+}
+
+const AMD_PARTS: AmdParts = { PageTable, DomainFlusher };
+
 /** DEFAULT_PGTABLE_LEVEL. */
 const FIRST_LEVELS = 3;
 /** All that the arithmetic here can tell apart; Linux says ~0, and grows its tables up to six levels for it. */
 const APERTURE_LAST = 2 ** 52 - 1;
 
 export interface AmdIommuOptions {
-  /** Name of a kernel, see AMD_PRESETS. */
-  readonly preset: string;
+  /** Name of a kernel, see AMD_PRESETS, or a kernel that there never was. */
+  readonly preset: string | AmdPreset;
   /** Overrides where the preset's kernel flushes after a map. */
   readonly mapFlush?: MapFlush;
   readonly units: readonly AmdUnitScope[];
@@ -58,6 +66,8 @@ export interface AmdIommuOptions {
   readonly aliasOf?: (sid: number) => number;
   /** Reserved regions of a device besides the interrupt and the HyperTransport range. */
   readonly resvRegions?: (device: Device) => readonly ResvRegion[];
+  /** Classes in the place of the driver's own. */
+  readonly parts?: Partial<AmdParts>;
 }
 
 const FIXED_REGIONS: readonly ResvRegion[] = [
@@ -79,6 +89,7 @@ export class AmdIommu implements IommuOps {
   readonly npCache: boolean;
   readonly deviceTable: DeviceTable;
   readonly #platform: Platform;
+  readonly #parts: AmdParts;
   readonly #units: readonly { readonly unit: AmdUnitDriver; readonly serves: (sid: number) => boolean }[];
   readonly #flusher: DomainFlusher;
   readonly #format: AmdV1Format = new AmdV1Format();
@@ -101,6 +112,7 @@ export class AmdIommu implements IommuOps {
   constructor(platform: Platform, options: AmdIommuOptions) {
     if (options.units.length === 0) throw new RangeError('AmdIommu needs at least one unit');
     this.#platform = platform;
+    this.#parts = { ...AMD_PARTS, ...options.parts };
     this.preset = amdPreset(options.preset);
     this.mapFlush = options.mapFlush ?? this.preset.mapFlush;
     this.#aliasOf = options.aliasOf ?? ((sid): number => sid);
@@ -111,7 +123,7 @@ export class AmdIommu implements IommuOps {
       serves: scope.serves ?? ((): boolean => true),
     }));
     this.npCache = this.#units.some(({ unit }) => unit.npCache);
-    this.#flusher = new DomainFlusher(this.preset, this.npCache);
+    this.#flusher = new this.#parts.DomainFlusher(this.preset, this.npCache);
     // Id 0 means "none" in a device table entry.
     this.#didUsed[0] = 1;
     if (this.preset.mapSgDirect) {
@@ -138,7 +150,7 @@ export class AmdIommu implements IommuOps {
       return new AmdDomain(type, this, AMD_V1_PGSIZES, APERTURE_LAST, did, null);
     }
     const { mem, pages } = this.#platform;
-    const table = new PageTable(mem, pages, this.#format, FIRST_LEVELS, {
+    const table = new this.#parts.PageTable(mem, pages, this.#format, FIRST_LEVELS, {
       keepTables: true,
       partialUnmap: 'whole-leaf',
       // Kept until the whole call is flushed: the tables hold nothing, so until then a walk through a cached entry only misses.
@@ -195,12 +207,17 @@ export class AmdIommu implements IommuOps {
     if (domain.type === 'blocked') return this.#closeEntries(member);
     domain.add(member);
     let result = this.#openEntries(domain, member);
-    if (result === 0) result = this.#flushEntries(member);
+    if (result === 0) result = this.flushEntries(member);
     // A crashed kernel may have left translations under this id.
     if (result === 0 && this.preset.flushesAtAttach) result = this.#flusher.all(domain);
-    if (result === 0) result = member.unit.queue.wait();
+    if (result === 0) result = this.finishAttach(member);
     if (result !== 0) this.detachDev(domain, member.device);
     return result;
+  }
+
+  /** What an attach has queued must be done when it returns. @returns 0 or ETIMEDOUT */
+  protected finishAttach(member: AmdDevice): number {
+    return member.unit.queue.wait();
   }
 
   /** Writes a device's entries (set_dte_entry, clone_aliases). The caller flushes them. */
@@ -216,12 +233,12 @@ export class AmdIommu implements IommuOps {
 
   #closeEntries(member: AmdDevice): number {
     for (const sid of member.sids) this.deviceTable.clear(sid);
-    const result = this.#flushEntries(member);
+    const result = this.flushEntries(member);
     return result === 0 ? member.unit.queue.wait() : result;
   }
 
   /** Queues the invalidation of a device's entries (device_flush_dte). */
-  #flushEntries(member: AmdDevice): number {
+  protected flushEntries(member: AmdDevice): number {
     let errno = 0;
     for (const sid of member.sids) errno = errno === 0 ? invalidateDevtabEntry(member.unit.queue, sid) : errno;
     return errno;
@@ -234,7 +251,7 @@ export class AmdIommu implements IommuOps {
     const amd = domain as AmdDomain;
     if (amd.type === 'blocked') return;
     for (const sid of member.sids) this.deviceTable.clear(sid);
-    this.#flushEntries(member);
+    this.flushEntries(member);
     if (this.preset.waitsForEntry) member.unit.queue.wait();
     this.#flusher.all(amd);
     // Only now: the flush goes to the units of the domain's devices.
@@ -314,7 +331,7 @@ export class AmdIommu implements IommuOps {
   #updateEntries(domain: AmdDomain): number {
     let errno = 0;
     for (const member of domain.devices) errno = this.#openEntries(domain, member) || errno;
-    for (const member of domain.devices) errno = this.#flushEntries(member) || errno;
+    for (const member of domain.devices) errno = this.flushEntries(member) || errno;
     if (this.preset.growth === 'before-map') return this.#flusher.complete(domain) || errno;
     // The old way drops the domain as well, and leaves the waiting to whoever waits next (bug 17).
     for (const { queue } of domain.units) errno = invalidateAllPages(queue, domain.did, true) || errno;

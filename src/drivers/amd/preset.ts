@@ -114,8 +114,9 @@ const PRESETS: readonly AmdPreset[] = [
 /** Names of all presets, oldest kernel first. */
 export const AMD_PRESETS: readonly string[] = PRESETS.map((preset) => preset.name);
 
-/** The preset of a name. @throws RangeError naming the known ones */
-export function amdPreset(name: string): AmdPreset {
+/** The preset of a name; a preset of the caller's own as it is. @throws RangeError naming the known ones */
+export function amdPreset(name: string | AmdPreset): AmdPreset {
+  if (typeof name !== 'string') return name;
   const preset = PRESETS.find((candidate) => candidate.name === name);
   if (preset === undefined) {
     throw new RangeError(`unknown preset '${name}'; known: ${AMD_PRESETS.join(', ')}`);

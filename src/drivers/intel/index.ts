@@ -1,10 +1,12 @@
 export type { VtdCaps } from './caps.ts';
 export { readCaps } from './caps.ts';
 export { IntelDomain } from './domain.ts';
-export { psiMask } from './invalidate.ts';
+export { ContextTables } from './context.ts';
+export { Invalidator, psiMask } from './invalidate.ts';
 export type { IntelIommuOptions, UnitScope } from './iommu.ts';
 export { IntelIommu } from './iommu.ts';
 export type { IntelPreset } from './preset.ts';
 export { INTEL_PRESETS, intelPreset } from './preset.ts';
 export { InvalidationQueue } from './queue.ts';
+export type { IntelParts } from './unit.ts';
 export { VtdUnitDriver } from './unit.ts';

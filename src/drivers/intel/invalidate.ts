@@ -135,12 +135,12 @@ export class Invalidator {
 
   /** Drops everything the IOTLB and the paging-structure caches hold. */
   iotlbGlobal(): number {
-    return this.#iotlb(GRANULARITY_GLOBAL, 0, 0, 0, 0);
+    return this.iotlb(GRANULARITY_GLOBAL, 0, 0, 0, 0);
   }
 
   /** Drops everything held for a domain (DSI). */
   iotlbDomain(did: number): number {
-    return this.#iotlb(GRANULARITY_DOMAIN, did, 0, 0, 0);
+    return this.iotlb(GRANULARITY_DOMAIN, did, 0, 0, 0);
   }
 
   /**
@@ -156,10 +156,11 @@ export class Invalidator {
     if (mask > 0 && this.#alignsBase) base = mask < 31 ? pfn - (pfn & ((1 << mask) - 1)) : pfn - (pfn % 2 ** mask);
     const hint = leavesOnly ? IOTLB_DESC_IH_W2 : 0;
     // Address words of a page number below 2^52.
-    return this.#iotlb(GRANULARITY_PAGE, did, base << 12, (base / PAGES_PER_4G) | 0, hint | mask);
+    return this.iotlb(GRANULARITY_PAGE, did, base << 12, (base / PAGES_PER_4G) | 0, hint | mask);
   }
 
-  #iotlb(granularity: number, did: number, addressLo: number, addressHi: number, low: number): number {
+  /** Any IOTLB invalidation: `low` are the bits below the address, hint and mask. */
+  protected iotlb(granularity: number, did: number, addressLo: number, addressHi: number, low: number): number {
     if (this.#queue !== null) {
       const w0 = DESC_IOTLB | (granularity << DESC_GRANULARITY_SHIFT) | this.#drain | (did << DESC_DID_SHIFT);
       this.#queue.add(w0, 0, addressLo | low, addressHi);
@@ -170,12 +171,16 @@ export class Invalidator {
 
   #iotlbByRegister(granularity: number, did: number, addressLo: number, addressHi: number): number {
     const iva = this.#base + this.#caps.iotlbOffset;
-    // Linux skips this write when the value is 0 and so reuses the last address for page 0 (bug 32); it is always written here.
-    if (granularity === GRANULARITY_PAGE) this.#platform.writeq(iva, addressLo, addressHi);
+    if (granularity === GRANULARITY_PAGE) this.writeAddress(iva, addressLo, addressHi);
     let hi = IOTLB_IVT_HI | (granularity << IOTLB_IIRG_SHIFT_HI) | did;
     if (this.#caps.drainsReads) hi |= IOTLB_DR_HI;
     if (this.#caps.drainsWrites) hi |= IOTLB_DW_HI;
     this.#platform.writeq(iva + 8, 0, hi);
     return this.#poll(this.#caps.iotlbOffset + 12, IOTLB_IVT_HI, 0);
+  }
+
+  /** IVA_REG. Linux skips this write when the value is 0 and so reuses the last address for page 0 (bug 32). */
+  protected writeAddress(register: number, lo: number, hi: number): void {
+    this.#platform.writeq(register, lo, hi);
   }
 }

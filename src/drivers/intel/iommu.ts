@@ -14,13 +14,14 @@
 import { EBUSY, EINVAL, ENODEV, paddrOf } from '../../base/index.ts';
 import type { Device, DomainType, IommuDomain, IommuOps, IotlbGather, Mapped, ResvRegion } from '../../iommu/index.ts';
 import type { Platform } from '../../mem/index.ts';
-import { PageTable, VtdSsFormat, vtdPgsizeBitmap } from '../../pt/index.ts';
+import { VtdSsFormat, vtdPgsizeBitmap } from '../../pt/index.ts';
 import { vtd } from '../../spec/index.ts';
 import type { MapFlush } from '../flush-policy.ts';
 import { IntelDomain } from './domain.ts';
 import type { IntelPreset } from './preset.ts';
 import { intelPreset } from './preset.ts';
-import { VtdUnitDriver } from './unit.ts';
+import type { IntelParts } from './unit.ts';
+import { INTEL_PARTS, VtdUnitDriver } from './unit.ts';
 
 const SIZE_4K = 2 ** 12;
 
@@ -33,13 +34,15 @@ export interface UnitScope {
 }
 
 export interface IntelIommuOptions {
-  /** Name of a kernel, see INTEL_PRESETS. */
-  readonly preset: string;
+  /** Name of a kernel, see INTEL_PRESETS, or a kernel that there never was. */
+  readonly preset: string | IntelPreset;
   /** Overrides where the preset's kernel flushes after a map. */
   readonly mapFlush?: MapFlush;
   readonly units: readonly UnitScope[];
   /** Reserved regions of a device besides the interrupt range (RMRRs, the ISA bridge's first 16 MiB). */
   readonly resvRegions?: (device: Device) => readonly ResvRegion[];
+  /** Classes in the place of the driver's own. */
+  readonly parts?: Partial<IntelParts>;
 }
 
 const INTERRUPT_RANGE: ResvRegion = {
@@ -59,6 +62,7 @@ export class IntelIommu implements IommuOps {
   readonly preset: IntelPreset;
   readonly mapFlush: MapFlush;
   readonly #platform: Platform;
+  readonly #parts: IntelParts;
   readonly #units: readonly { readonly unit: VtdUnitDriver; readonly serves: (sid: number) => boolean }[];
   readonly #devices = new Map<number, DeviceState>();
   readonly #resvRegions: (device: Device) => readonly ResvRegion[];
@@ -72,11 +76,12 @@ export class IntelIommu implements IommuOps {
   constructor(platform: Platform, options: IntelIommuOptions) {
     if (options.units.length === 0) throw new RangeError('IntelIommu needs at least one unit');
     this.#platform = platform;
+    this.#parts = { ...INTEL_PARTS, ...options.parts };
     this.preset = intelPreset(options.preset);
     this.mapFlush = options.mapFlush ?? this.preset.mapFlush;
     this.#resvRegions = options.resvRegions ?? ((): readonly ResvRegion[] => []);
     this.#units = options.units.map(({ base, serves }) => ({
-      unit: new VtdUnitDriver(platform, base, this.preset),
+      unit: new VtdUnitDriver(platform, base, this.preset, this.#parts),
       serves: serves ?? ((): boolean => true),
     }));
     if (this.preset.mapSgDirect) {
@@ -98,9 +103,9 @@ export class IntelIommu implements IommuOps {
     if (type !== 'paging') return new IntelDomain(type, this, pgsizeBitmap, apertureLast, null);
     const { mem, pages } = this.#platform;
     const coherent = all((unit) => unit.caps.coherent);
-    const table = new PageTable(mem, pages, new VtdSsFormat(leafSizes), levels, {
+    const table = new this.#parts.PageTable(mem, pages, new VtdSsFormat(leafSizes), levels, {
       ...(coherent ? {} : { onWritten: (paddr, nrBytes): void => this.#platform.clflush(paddr, nrBytes) }),
-      onTableReplaced: (iova, nrBytes, freelist): void => this.#tableReplaced(domain, iova, nrBytes, freelist),
+      onTableReplaced: (iova, nrBytes, freelist): void => this.tableReplaced(domain, iova, nrBytes, freelist),
     });
     if (table.rootPfn < 0) return null;
     const domain = new IntelDomain(type, this, pgsizeBitmap, apertureLast, table);
@@ -243,7 +248,7 @@ export class IntelIommu implements IommuOps {
     if (result !== 0) {
       const freelist: number[] = [];
       if (total > 0) table.unmapBytes(iova, total, freelist);
-      this.#flushPages(domain, iova, total, freelist.length === 0);
+      this.flushPages(domain, iova, total, freelist.length === 0);
       this.#freeTables(freelist);
     }
     return result;
@@ -279,7 +284,7 @@ export class IntelIommu implements IommuOps {
   iotlbSync(domain: IommuDomain, gather: IotlbGather): void {
     if (!gather.isEmpty) {
       const nrBytes = gather.last + 1 - gather.start;
-      this.#flushPages(domain as IntelDomain, gather.start, nrBytes, gather.freelist.length === 0);
+      this.flushPages(domain as IntelDomain, gather.start, nrBytes, gather.freelist.length === 0);
     } else if (gather.freelist.length > 0) {
       this.flushIotlbAll(domain);
     }
@@ -295,7 +300,7 @@ export class IntelIommu implements IommuOps {
   }
 
   /** Present entries of a range went away. */
-  #flushPages(domain: IntelDomain, iova: number, nrBytes: number, leavesOnly: boolean): void {
+  protected flushPages(domain: IntelDomain, iova: number, nrBytes: number, leavesOnly: boolean): void {
     if (nrBytes === 0) return;
     const { attachments } = domain;
     const hint = leavesOnly && this.preset.unmapHint;
@@ -326,8 +331,8 @@ export class IntelIommu implements IommuOps {
    * A table gave way to a large leaf. Between the clearing of its entry and the writing of the leaf the caches must forget
    * the table, or a walk through a cached entry reads the freed page (bug 10 of the catalogue).
    */
-  #tableReplaced(domain: IntelDomain, iova: number, nrBytes: number, freelist: readonly number[]): void {
-    this.#flushPages(domain, iova, nrBytes, false);
+  protected tableReplaced(domain: IntelDomain, iova: number, nrBytes: number, freelist: readonly number[]): void {
+    this.flushPages(domain, iova, nrBytes, false);
     this.#freeTables(freelist);
   }
 

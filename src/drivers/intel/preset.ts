@@ -90,8 +90,9 @@ const PRESETS: readonly IntelPreset[] = [
 /** Names of all presets, oldest kernel first. */
 export const INTEL_PRESETS: readonly string[] = PRESETS.map((preset) => preset.name);
 
-/** The preset of a name. @throws RangeError naming the known ones */
-export function intelPreset(name: string): IntelPreset {
+/** The preset of a name; a preset of the caller's own as it is. @throws RangeError naming the known ones */
+export function intelPreset(name: string | IntelPreset): IntelPreset {
+  if (typeof name !== 'string') return name;
   const preset = PRESETS.find((candidate) => candidate.name === name);
   if (preset === undefined) {
     throw new RangeError(`unknown preset '${name}'; known: ${INTEL_PRESETS.join(', ')}`);

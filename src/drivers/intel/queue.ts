@@ -37,14 +37,14 @@ const TIMEOUT_NS = 10e9;
  * that 10 s are hours of computing.
  */
 const MAX_TURNS = 250_000;
-/** Times that a submission is repeated because a device did not answer: one that never will must not hang the CPU (bug 28). */
-const MAX_REPEATS = 100;
 const QUEUE_ERRORS: number = FSTS_IQE | FSTS_ICE | FSTS_ITE;
 
 export class InvalidationQueue {
   /** Most descriptors of one submission (QI_MAX_BATCHED_DESC_COUNT of v6.12). */
   static readonly MAX_BATCH: number = 16;
 
+  /** Times that a submission is repeated because a device did not answer: one that never will must not hang the CPU (bug 28). */
+  protected readonly maxRepeats: number = 100;
   readonly #platform: Platform;
   readonly #base: number;
   readonly #queue: number;
@@ -97,7 +97,7 @@ export class InvalidationQueue {
   submit(): number {
     if (this.#nrPending === 0) return 0;
     let result = this.#submitOnce();
-    for (let repeats = 0; result === EAGAIN && repeats < MAX_REPEATS; repeats++) {
+    for (let repeats = 0; result === EAGAIN && repeats < this.maxRepeats; repeats++) {
       this.#addAgain();
       result = this.#submitOnce();
     }

@@ -1,12 +1,22 @@
 /** One VT-d unit under the driver's control (struct intel_iommu): capabilities, tables, queue, domain ids. */
 import type { Platform } from '../../mem/index.ts';
 import { errnoName, hex, hi32 } from '../../base/index.ts';
+import { PageTable } from '../../pt/index.ts';
 import { vtd } from '../../spec/index.ts';
 import type { VtdCaps } from './caps.ts';
 import { readCaps } from './caps.ts';
 import { ContextTables } from './context.ts';
 import { Invalidator } from './invalidate.ts';
 import type { IntelPreset } from './preset.ts';
+
+/** The classes that a driver and its units are made of. A test puts a subclass with a bug in the place of one. */
+export interface IntelParts {
+  readonly PageTable: typeof PageTable;
+  readonly ContextTables: typeof ContextTables;
+  readonly Invalidator: typeof Invalidator;
+}
+
+export const INTEL_PARTS: IntelParts = { PageTable, ContextTables, Invalidator };
 
 export class VtdUnitDriver {
   readonly caps: VtdCaps;
@@ -21,12 +31,12 @@ export class VtdUnitDriver {
    * @param base physical address of the register window
    * @throws RangeError when the unit does not answer: a driver that went on would find every later flush failing
    */
-  constructor(platform: Platform, base: number, preset: IntelPreset) {
+  constructor(platform: Platform, base: number, preset: IntelPreset, parts: IntelParts = INTEL_PARTS) {
     this.caps = readCaps(platform, base);
     this.#didUsed = new Uint8Array(this.caps.nrDomains);
     this.#firstDid = preset.firstDomainId;
-    this.invalidate = new Invalidator(platform, base, this.caps, preset);
-    this.contexts = new ContextTables(platform);
+    this.invalidate = new parts.Invalidator(platform, base, this.caps, preset);
+    this.contexts = new parts.ContextTables(platform);
     this.invalidate.flushWriteBuffer();
     platform.writeq(base + vtd.RTADDR_REG, this.contexts.root | 0, hi32(this.contexts.root));
     const answers = [

@@ -10,6 +10,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   dma: ['base', 'mem', 'pt', 'iommu'],
   vfio: ['base', 'mem', 'pt', 'iommu'],
   machine: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma'],
+  check: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'machine'],
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
   report: ['base', 'replay', 'trace'],

@@ -1,0 +1,16 @@
+export { CommandCounter } from './command-counter.ts';
+export type { Breach, ContractId, Judge, UnitPlace } from './judge.ts';
+export { NoJudge } from './judge.ts';
+export { makeMachine } from './machines.ts';
+export type { PagePromise } from './promises.ts';
+export { Promises } from './promises.ts';
+export type { Scenario } from './scenario.ts';
+export { applies, setupFor } from './scenario.ts';
+export { SCENARIOS } from './scenarios/index.ts';
+export type { Arch, CallerKind, DriverFactory, DriverSetup, StageSetup } from './setup.ts';
+export { ARCHES, CALLERS } from './setup.ts';
+export type { Chunks, Space } from './space.ts';
+export { READ_WRITE } from './space.ts';
+export type { SpaceHost } from './space-host.ts';
+export { StageError } from './space-host.ts';
+export { DEVICES, Stage } from './stage.ts';

@@ -8,9 +8,13 @@ import type { Iommu, IommuDomain } from '../iommu/index.ts';
 import { IotlbGather } from '../iommu/index.ts';
 import type { FlushQueueOptions } from './fq.ts';
 import { FlushQueue } from './fq.ts';
+import { defaultDmaMode } from './policy.ts';
 
 export interface DmaCookieOptions {
-  /** Leaves invalidation of unmapped ranges to a flush queue. Default false: strict. */
+  /**
+   * Asks for lazy unmapping (iommu.strict=0): a flush queue invalidates. The hardware may force strict all the same, see
+   * `defaultDmaMode`; `startQueue` then overrides it. Default false: strict.
+   */
   readonly lazy?: boolean;
   /** Calls `flushNpCache` after each mapping: the patch of April 2019. Default false. */
   readonly flushAfterMap?: boolean;
@@ -40,7 +44,7 @@ export class DmaCookie {
     this.#clock = clock;
     this.#options = options;
     this.#flushAfterMap = options.flushAfterMap ?? false;
-    if (options.lazy === true) this.startQueue();
+    if (defaultDmaMode(options.lazy === true ? 'lazy' : 'strict', domain.ops) === 'lazy') this.startQueue();
   }
 
   /** Whether unmaps go through the flush queue (domain type DMA-FQ). */
@@ -49,8 +53,8 @@ export class DmaCookie {
   }
 
   /**
-   * From strict to lazy while mappings live (iommu_dma_init_fq; an administrator may write DMA-FQ to a group's type). There
-   * is no way back. @throws RangeError without `freeTables`
+   * From strict to lazy while mappings live (iommu_dma_init_fq; an administrator may write DMA-FQ to a group's type, also where
+   * the hardware forced strict). There is no way back. @throws RangeError without `freeTables`
    */
   startQueue(): void {
     if (this.#queue !== null) return;
@@ -108,6 +112,13 @@ export class DmaCookie {
     }
     if (this.#flushAfterMap) domain.ops.flushNpCache(domain, iova, nrBytes);
     return 0;
+  }
+
+  /** Makes what was linked in a range visible (dma_iova_sync), by the same policy as `mapAt`. @returns 0 or a negative errno */
+  syncAt(iova: number, nrBytes: number): number {
+    const errno = this.#core.syncMap(this.domain, iova, nrBytes);
+    if (errno === 0 && this.#flushAfterMap) this.domain.ops.flushNpCache(this.domain, iova, nrBytes);
+    return errno;
   }
 
   /**

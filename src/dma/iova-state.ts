@@ -12,7 +12,6 @@ import type { CpuSync } from './cpu-sync.ts';
 import type { DmaDirection } from './direction.ts';
 import { protOf } from './direction.ts';
 import type { DmaSpace } from './dma-space.ts';
-import { mapNosync } from './nosync.ts';
 
 export class DmaIovaState {
   /** Where byte 0 of the request is for the device. */
@@ -61,7 +60,7 @@ export class DmaIovaState {
     const isMmio = (attrs & DMA_ATTR_MMIO) !== 0;
     const prot = protOf(direction, this.#cpuSync.coherent);
     const { core, domain } = this.#space;
-    return mapNosync(core, domain, iova, paddr, nrBytes, isMmio ? (prot & ~IOMMU_CACHE) | IOMMU_MMIO : prot);
+    return core.mapNosync(domain, iova, paddr, nrBytes, isMmio ? (prot & ~IOMMU_CACHE) | IOMMU_MMIO : prot);
   }
 
   /** Only the ends are copied: whole pages in the middle belong to nobody else (iommu_dma_iova_link_swiotlb). */
@@ -110,10 +109,10 @@ export class DmaIovaState {
   /** Makes links visible: C-MAP-VISIBLE for [offset, offset + nrBytes) at return (dma_iova_sync). @returns 0 or an errno */
   sync(offset: number, nrBytes: number): number {
     if (!this.#isLive || !(nrBytes > 0 && offset >= 0) || offset + nrBytes > this.nrBytes) return EINVAL;
-    const { granule, domain } = this.#space;
+    const { cookie, granule } = this.#space;
     const address = this.dmaAddress + offset;
     const startPad = address % granule;
-    return domain.ops.iotlbSyncMap(domain, address - startPad, alignUp(nrBytes + startPad, granule));
+    return cookie.syncAt(address - startPad, alignUp(nrBytes + startPad, granule));
   }
 
   /** Takes pages away, for good when it returns; the range stays (dma_iova_unlink). @returns 0 or EINVAL */

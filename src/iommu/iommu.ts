@@ -1,6 +1,6 @@
 /**
  * The IOMMU core: iommu_map(), iommu_map_sg(), iommu_unmap() and friends of Linux drivers/iommu/iommu.c (v5.1 to 6.12; the
- * versions differ as `CoreOptions` says).
+ * versions differ as `CoreOptions` says; iommu_map_nosync() and iommu_sync_map() came with 6.15).
  *
  * It is the place that the April 2019 reply points at: whoever calls `map` may use the mapping when the call returns, so the
  * core calls the driver's `iotlbSyncMap` before it returns, once for the whole of a `map` or `mapSg`. Callers never flush.
@@ -80,6 +80,37 @@ export class Iommu {
    * caller that tests for <= 0 serves both)
    */
   mapSg(domain: IommuDomain, iova: number, chunks: Float64Array, nr: number, prot: number): number {
+    const total = this.#mapRuns(domain, iova, chunks, nr, prot);
+    if (total < 0 || this.#syncMapPerRun) return total;
+    const errno = domain.ops.iotlbSyncMap(domain, iova, total);
+    if (errno === 0) return total;
+    this.unmap(domain, iova, total);
+    return errno;
+  }
+
+  /**
+   * The first half of `map` (iommu_map_nosync): several pieces of one IOVA range then share one flush. Until `syncMap` of the
+   * range C-MAP-VISIBLE is not due: the device may still see nothing there. C-ROLLBACK holds as for `map`.
+   * @returns 0 or a negative errno, as `map`
+   */
+  mapNosync(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): number {
+    const chunk = this.#chunk;
+    chunk[0] = paddr;
+    chunk[1] = nrBytes;
+    const mapped = this.#mapRuns(domain, iova, chunk, 1, prot);
+    return mapped < 0 ? mapped : 0;
+  }
+
+  /**
+   * The second half (iommu_sync_map): C-MAP-VISIBLE for what `mapNosync` mapped in [iova, iova + nrBytes). On failure the
+   * mappings stay; their owner unmaps them. @returns 0 or the driver's errno
+   */
+  syncMap(domain: IommuDomain, iova: number, nrBytes: number): number {
+    return domain.ops.iotlbSyncMap(domain, iova, nrBytes);
+  }
+
+  /** Writes all runs, or none of them, and leaves the sync to the caller where the kernel does. @returns bytes or an errno */
+  #mapRuns(domain: IommuDomain, iova: number, chunks: Float64Array, nr: number, prot: number): number {
     const bitmap = domain.pgsizeBitmap;
     if (domain.type !== 'paging' || bitmap === 0 || (prot & (IOMMU_READ | IOMMU_WRITE)) === 0) return EINVAL;
     const smallest = bitmap & -bitmap;
@@ -133,7 +164,6 @@ export class Iommu {
       total += nrBytes;
       if (this.tracer !== null) this.tracer.map(start, paddr, nrBytes, domain);
     }
-    if (errno === 0 && !this.#syncMapPerRun) errno = ops.iotlbSyncMap(domain, iova, total);
     if (errno === 0) return total;
     if (total !== 0) this.unmap(domain, iova, total);
     return errno;

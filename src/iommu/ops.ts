@@ -64,6 +64,13 @@ export interface Mapped {
 
 export interface IommuOps {
   readonly name: string;
+  /**
+   * The driver asked for strict unmapping of all domains (iommu_set_dma_strict), as a unit caches what is not present (CAP.CM,
+   * NpCache): an emulated one, whose host a flush of everything costs more than any number of single ones. Default false.
+   */
+  readonly forcesStrict?: boolean;
+  /** The driver cannot flush a domain later (no IOMMU_CAP_DEFERRED_FLUSH). Default false. */
+  readonly cannotDeferFlush?: boolean;
 
   /** A new address space of a type, or null when the driver is out of ids or memory. */
   domainAlloc(type: DomainType): IommuDomain | null;

@@ -274,7 +274,6 @@ export class Player {
     const domain = driver.domainAlloc('paging');
     if (domain === null) throw new RangeError('the machine has no memory for another domain');
     const cookie = new DmaCookie(core, domain, clock, {
-      lazy: this.#lazy,
       flushQueue: { tickMs: TICK_MS },
       flushAfterMap: this.#options.mapFlush === 'caller',
       freeTables: (tables) => {
@@ -283,6 +282,8 @@ export class Player {
       released: (iova, nrBytes) => this.#released(number, iova, nrBytes),
       windowClosed: (queuedNs, flushedNs) => this.#windows.add(flushedNs - queuedNs),
     });
+    // Also where the hardware forces strict: the run shows what lazy would do there.
+    if (this.#lazy) cookie.startQueue();
     return new DomainState(domain, this.#plan.domains[number]?.devices ?? [], cookie);
   }
 

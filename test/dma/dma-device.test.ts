@@ -349,14 +349,14 @@ test("deferred attach: before the first mapping, and its failure is the mapping'
 });
 
 describe('strict or lazy', () => {
-  test.each<[DmaModeFacts, string]>([
-    [{}, 'lazy'],
-    [{ cachesNotPresent: true }, 'strict'],
-    [{ untrusted: true }, 'strict'],
-    [{ cannotDefer: true }, 'strict'],
-  ])('%j: %s', (facts, mode) => {
-    expect(defaultDmaMode('lazy', facts)).toBe(mode);
-    expect(defaultDmaMode('strict', facts)).toBe('strict');
+  test.each<[Parameters<typeof defaultDmaMode>[1], DmaModeFacts, string]>([
+    [{}, {}, 'lazy'],
+    [{ forcesStrict: true }, {}, 'strict'],
+    [{ cannotDeferFlush: true }, {}, 'strict'],
+    [{}, { untrusted: true }, 'strict'],
+  ])('%j %j: %s', (ops, facts, mode) => {
+    expect(defaultDmaMode('lazy', ops, facts)).toBe(mode);
+    expect(defaultDmaMode('strict', ops, facts)).toBe('strict');
   });
 
   test('a queue is started under live mappings (DMA to DMA-FQ by sysfs)', () => {

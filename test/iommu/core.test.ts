@@ -260,6 +260,45 @@ describe('mapSg', () => {
   });
 });
 
+describe('mapNosync and syncMap (6.15)', () => {
+  it('map is the two, one after the other; several pieces share one flush', () => {
+    const t = setup({}, { events: true });
+    expect(t.core.mapNosync(t.domain, 0x1000, 0x9000, 2 * K4, RW)).toBe(0);
+    expect(t.core.mapNosync(t.domain, 0x3000, 0x5000, K4, RW)).toBe(0);
+    expect(t.said()).toEqual([
+      'map 1000>9000 2x1000',
+      'event map 1000 9000 2000',
+      'map 3000>5000 1x1000',
+      'event map 3000 5000 1000',
+    ]);
+    expect(t.core.syncMap(t.domain, 0x1000, 3 * K4)).toBe(0);
+    expect(t.said()).toEqual(['syncMap 1000+3000']);
+  });
+
+  it('a failing piece is gone, with a flush, and the pieces before it stay (bug 16: the error was lost)', () => {
+    const t = setup({}, { events: true });
+    t.core.mapNosync(t.domain, 0x1000, 0x9000, K4, RW);
+    t.said();
+    t.ops.fail.set('map 4000', ENOMEM);
+    expect(t.core.mapNosync(t.domain, 0x2000, 0x5000, 4 * K4, RW)).toBe(ENOMEM);
+    expect(t.said()).toEqual([
+      'map 2000>5000 4x1000',
+      'unmap 2000 2x1000',
+      'event unmap 2000 2000 2000',
+      'sync 2000-3fff',
+    ]);
+    expect([...t.ops.pages]).toEqual([[0x1000, 0x9000]]);
+  });
+
+  it('a failing sync is told and leaves the mappings to their owner', () => {
+    const t = setup();
+    t.core.mapNosync(t.domain, 0x1000, 0x9000, K4, RW);
+    t.ops.fail.set('sync', EIO);
+    expect(t.core.syncMap(t.domain, 0x1000, K4)).toBe(EIO);
+    expect(t.ops.pages.size).toBe(1);
+  });
+});
+
 describe('unmap', () => {
   it('gathers over callbacks and syncs once', () => {
     const t = setup({}, { events: true });

@@ -87,6 +87,7 @@ export class AmdIommu implements IommuOps {
   readonly mapFlush: MapFlush;
   /** Some unit may cache what is not present: one switch for all (amd_iommu_np_cache). */
   readonly npCache: boolean;
+  readonly forcesStrict: boolean;
   readonly deviceTable: DeviceTable;
   readonly #platform: Platform;
   readonly #parts: AmdParts;
@@ -123,6 +124,7 @@ export class AmdIommu implements IommuOps {
       serves: scope.serves ?? ((): boolean => true),
     }));
     this.npCache = this.#units.some(({ unit }) => unit.npCache);
+    this.forcesStrict = this.preset.npCacheIsStrict && this.npCache;
     this.#flusher = new this.#parts.DomainFlusher(this.preset, this.npCache);
     // Id 0 means "none" in a device table entry.
     this.#didUsed[0] = 1;

@@ -49,6 +49,8 @@ export interface AmdPreset {
   readonly mapPages: boolean;
   /** The core syncs once per physically contiguous run instead of once per call (before v5.12). */
   readonly syncMapPerRun: boolean;
+  /** Strict unmapping is forced where a unit has NpCache ("Using strict mode due to virtualization"; v5.15). */
+  readonly npCacheIsStrict: boolean;
   /**
    * The DMA API maps past the core (until 5.5), in leaves of 4 KiB only. It flushes after a single mapping; after a scatterlist
    * it does not, in 5.1 for want of the line and in 5.3 because its condition is never true (bug 3).
@@ -72,6 +74,7 @@ const LINUX_5_1: AmdPreset = {
   flushEachUpTo: 'every-id',
   mapPages: false,
   syncMapPerRun: true,
+  npCacheIsStrict: false,
   mapSgDirect: true,
 };
 
@@ -91,6 +94,7 @@ const LINUX_6_1: AmdPreset = {
   flushEachUpTo: 'last-bdf',
   mapPages: true,
   syncMapPerRun: false,
+  npCacheIsStrict: true,
   mapSgDirect: false,
 };
 

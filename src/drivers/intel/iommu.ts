@@ -61,6 +61,7 @@ export class IntelIommu implements IommuOps {
   readonly name: string = 'intel-iommu';
   readonly preset: IntelPreset;
   readonly mapFlush: MapFlush;
+  readonly forcesStrict: boolean;
   readonly #platform: Platform;
   readonly #parts: IntelParts;
   readonly #units: readonly { readonly unit: VtdUnitDriver; readonly serves: (sid: number) => boolean }[];
@@ -84,6 +85,7 @@ export class IntelIommu implements IommuOps {
       unit: new VtdUnitDriver(platform, base, this.preset, this.#parts),
       serves: serves ?? ((): boolean => true),
     }));
+    this.forcesStrict = this.preset.cachingModeIsStrict && this.#units.some(({ unit }) => unit.caps.cachingMode);
     if (this.preset.mapSgDirect) {
       this.mapSgDirect = (domain, iova, chunks, nr, prot): number =>
         this.#mapSgDirect(domain as IntelDomain, iova, chunks, nr, prot);

@@ -25,6 +25,8 @@ export interface IntelPreset {
   readonly syncMapPerRun: boolean;
   /** The DMA API maps a scatterlist in one driver call, past the core (intel_map_sg, before v5.11). */
   readonly mapSgDirect: boolean;
+  /** Strict unmapping is forced where a unit has CAP.CM ("IOMMU batching disallowed due to virtualization"; v5.11). */
+  readonly cachingModeIsStrict: boolean;
   /** Lowest domain id given out. 0 tags not-present entries; 1 is FLPT_DEFAULT_DID, reserved in later kernels. */
   readonly firstDomainId: number;
 }
@@ -39,6 +41,7 @@ const PRESETS: readonly IntelPreset[] = [
     mapPages: false,
     syncMapPerRun: true,
     mapSgDirect: true,
+    cachingModeIsStrict: false,
     firstDomainId: 1,
   },
   {
@@ -50,6 +53,7 @@ const PRESETS: readonly IntelPreset[] = [
     mapPages: false,
     syncMapPerRun: true,
     mapSgDirect: false,
+    cachingModeIsStrict: true,
     firstDomainId: 1,
   },
   {
@@ -61,6 +65,7 @@ const PRESETS: readonly IntelPreset[] = [
     mapPages: false,
     syncMapPerRun: false,
     mapSgDirect: false,
+    cachingModeIsStrict: true,
     firstDomainId: 1,
   },
   {
@@ -72,6 +77,7 @@ const PRESETS: readonly IntelPreset[] = [
     mapPages: true,
     syncMapPerRun: false,
     mapSgDirect: false,
+    cachingModeIsStrict: true,
     firstDomainId: 2,
   },
   {
@@ -83,6 +89,7 @@ const PRESETS: readonly IntelPreset[] = [
     mapPages: true,
     syncMapPerRun: false,
     mapSgDirect: false,
+    cachingModeIsStrict: true,
     firstDomainId: 2,
   },
 ];

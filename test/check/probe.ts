@@ -16,7 +16,7 @@ export class ProbeJudge implements Judge {
   #promises: Promises = new Promises();
   #depth = 0;
 
-  /** @param pages looked at besides those of promises: not-present entries can only be cached by who looks too early */
+  /** @param pages that it looks at, also before they are mapped: only who looks too early has "not present" cached */
   constructor(pages: readonly number[]) {
     this.#pages = pages;
   }
@@ -45,7 +45,7 @@ export class ProbeJudge implements Judge {
     for (const { sid } of DEVICES) {
       const space = this.#promises.devices.get(sid) ?? null;
       const promised: ReadonlyMap<number, PagePromise> = space === null ? new Map() : this.#promises.of(space);
-      for (const page of new Set([...this.#pages, ...promised.keys()])) {
+      for (const page of this.#pages) {
         const promise = promised.get(page) ?? { state: 'gone', pfn: 0, prot: 0 };
         for (const access of [READ, WRITE, RW]) {
           const seen = machine.unit.translate(sid, page * 4096, access);

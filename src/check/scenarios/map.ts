@@ -1,26 +1,8 @@
 /** Maps, unmaps and maps again: what everybody does. */
-import { PAGE_SIZE } from '../../base/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../../iommu/index.ts';
 import type { Scenario } from '../scenario.ts';
-import type { Chunks } from '../space.ts';
 import { DEVICES } from '../stage.ts';
-
-const KiB4 = PAGE_SIZE;
-const MiB2 = 2 ** 21;
-/** An address whose pages have tables of their own. */
-const IOVA = 0x4000_0000;
-/** Memory that nothing else uses. */
-const MEMORY = 0x1_0000_0000;
-
-/** `nr` pages that do not follow each other. */
-export function scattered(nr: number, first: number = MEMORY): Chunks {
-  return Array.from({ length: nr }, (_, page): [number, number] => [first + 2 * page * KiB4, KiB4]);
-}
-
-/** Pages as the DMA API, VFIO or an IOAS would be asked for them, in one run. */
-function run(nr: number, first: number = MEMORY): Chunks {
-  return [[first, nr * KiB4]];
-}
+import { IOVA, KiB4, MEMORY, MiB2, run, scattered } from './places.ts';
 
 export const MAP_SCENARIOS: readonly Scenario[] = [
   {
@@ -107,6 +89,25 @@ export const MAP_SCENARIOS: readonly Scenario[] = [
       stage.must(space.attach(DEVICES[0]), 'attach');
       stage.must(space.map(IOVA, [[MEMORY, MiB2]]), 'map');
       stage.must(space.unmap(IOVA, MiB2), 'unmap');
+    },
+  },
+  {
+    name: 'map/30-elements',
+    title: 'a list of 30 elements of different lengths in one call, as a network card maps it',
+    small: false,
+    run(stage) {
+      const space = stage.space();
+      stage.must(space.attach(DEVICES[0]), 'attach');
+      const chunks = Array.from({ length: 30 }, (_, i): [number, number] => [
+        MEMORY + i * 0x10_0000,
+        (1 + (i % 4)) * KiB4,
+      ]);
+      const nrBytes = chunks.reduce((sum, [, bytes]) => sum + bytes, 0);
+      stage.must(space.map(IOVA, chunks), 'map');
+      stage.must(space.unmap(IOVA, nrBytes), 'unmap');
+      stage.settle();
+      stage.must(space.map(IOVA, scattered(nrBytes / KiB4)), 'map of other pages');
+      stage.must(space.unmap(IOVA, nrBytes), 'second unmap');
     },
   },
 ];

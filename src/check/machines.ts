@@ -16,7 +16,7 @@ export function makeMachine(setup: StageSetup, judge: Judge, listener: CommandCo
 }
 
 function makeIntel(setup: StageSetup, judge: Judge, listener: CommandCounter): Machine {
-  const { preset, mapFlush, npCache, coherent, vtd, nrPages, makeDriver } = setup;
+  const { preset, mapFlush, npCache, coherent, vtd, nrPages, makeDriver, makeCore } = setup;
   return new IntelMachine({
     hardware: { cachingMode: npCache, ...vtd },
     listener,
@@ -29,6 +29,7 @@ function makeIntel(setup: StageSetup, judge: Judge, listener: CommandCounter): M
     ...(mapFlush === undefined ? {} : { mapFlush }),
     ...(coherent === undefined ? {} : { coherent }),
     ...(nrPages === undefined ? {} : { nrPages }),
+    ...(makeCore === undefined ? {} : { makeCore }),
     ...(makeDriver === undefined
       ? {}
       : { makeDriver: (platform, given) => makeDriver(platform, { ...given, arch: 'intel' }) }),
@@ -36,7 +37,7 @@ function makeIntel(setup: StageSetup, judge: Judge, listener: CommandCounter): M
 }
 
 function makeAmd(setup: StageSetup, judge: Judge, listener: CommandCounter): Machine {
-  const { preset, mapFlush, npCache, amdvi, nrPages, makeDriver } = setup;
+  const { preset, mapFlush, npCache, amdvi, nrPages, makeDriver, makeCore } = setup;
   if (setup.coherent === false) throw new RangeError('AMD-Vi units snoop: only Intel machines can be non-coherent');
   return new AmdMachine({
     hardware: { npCache, ...amdvi },
@@ -50,6 +51,7 @@ function makeAmd(setup: StageSetup, judge: Judge, listener: CommandCounter): Mac
     ...(preset === undefined ? {} : { preset }),
     ...(mapFlush === undefined ? {} : { mapFlush }),
     ...(nrPages === undefined ? {} : { nrPages }),
+    ...(makeCore === undefined ? {} : { makeCore }),
     ...(makeDriver === undefined
       ? {}
       : { makeDriver: (platform, given) => makeDriver(platform, { ...given, arch: 'amd' }) }),

@@ -1,7 +1,7 @@
 /** What a stage is built of: one point of the space that `iommukit check` walks through. */
 import type { AmdIommuOptions, IntelIommuOptions, MapFlush, UnmapFlush } from '../drivers/index.ts';
 import type { AmdviConfig, VtdConfig } from '../hw/index.ts';
-import type { IommuOps } from '../iommu/index.ts';
+import type { CoreOptions, Iommu, IommuOps } from '../iommu/index.ts';
 import type { Platform } from '../mem/index.ts';
 
 export type Arch = 'intel' | 'amd';
@@ -41,4 +41,6 @@ export interface StageSetup {
   readonly nrPages?: number;
   /** Another driver than Linux's. */
   readonly makeDriver?: DriverFactory;
+  /** Another core than Linux's, for the options of its kernel. */
+  readonly makeCore?: (options: Partial<CoreOptions>) => Iommu;
 }

@@ -120,15 +120,20 @@ export class CommandQueue {
    */
   wait(): number {
     if (this.#needSync) {
-      if (this.#counts) this.#sequence += 1;
-      else this.#platform.mem.store64(this.#cell, 0, 0);
-      const data = this.#counts ? this.#sequence : 1;
+      if (!this.#counts) this.#platform.mem.store64(this.#cell, 0, 0);
+      const data = this.#counts ? this.takeNumber() : 1;
       const w1 = hi32(this.#cell) | (CMD_COMPLETION_WAIT << CMD_OP_SHIFT_W1);
       const errno = this.#put(this.#cell | WAIT_STORE_W0, w1, data | 0, hi32(data));
       if (errno !== 0) return errno;
       this.#needSync = false;
     }
     return this.#isDone() ? 0 : this.#poll();
+  }
+
+  /** The number that the next wait stores. Linux takes it under the lock of the queue (9e249c484128). */
+  protected takeNumber(): number {
+    this.#sequence += 1;
+    return this.#sequence;
   }
 
   /** Numbers are stored in order, so a later one says the same. */

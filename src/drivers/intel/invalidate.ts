@@ -3,7 +3,7 @@
  * Linux: qi_flush_context, qi_flush_iotlb, __iommu_flush_context, __iommu_flush_iotlb, iommu_flush_write_buffer and the
  * alignment rule of iommu_flush_iotlb_psi (6.1) / calculate_psi_aligned_address (6.10 and later).
  */
-import { ETIMEDOUT, log2Ceil, xor53 } from '../../base/index.ts';
+import { EINVAL, ETIMEDOUT, log2Ceil, xor53 } from '../../base/index.ts';
 import type { Platform } from '../../mem/index.ts';
 import { vtd } from '../../spec/index.ts';
 import type { VtdCaps } from './caps.ts';
@@ -125,8 +125,12 @@ export class Invalidator {
   /** Drops context entries. @param granularity GRANULARITY_GLOBAL, _DOMAIN or _DEVICE */
   context(granularity: number, did: number, sid: number): number {
     if (this.#queue !== null) {
-      this.#queue.add(DESC_CONTEXT | (granularity << DESC_GRANULARITY_SHIFT) | (did << DESC_DID_SHIFT), sid, 0, 0);
-      return this.#queue.submit();
+      return this.descriptor(
+        DESC_CONTEXT | (granularity << DESC_GRANULARITY_SHIFT) | (did << DESC_DID_SHIFT),
+        sid,
+        0,
+        0,
+      );
     }
     const hi = CCMD_ICC_HI | (granularity << CCMD_CIRG_SHIFT_HI);
     this.#platform.writeq(this.#base + CCMD_REG, (sid << CCMD_SID_SHIFT_LO) | did, hi);
@@ -159,12 +163,19 @@ export class Invalidator {
     return this.iotlb(GRANULARITY_PAGE, did, base << 12, (base / PAGES_PER_4G) | 0, hint | mask);
   }
 
+  /** Queues one descriptor and waits for it. @returns as InvalidationQueue.submit; EINVAL on a unit without a queue */
+  protected descriptor(w0: number, w1: number, w2: number, w3: number): number {
+    const queue = this.#queue;
+    if (queue === null) return EINVAL;
+    queue.add(w0, w1, w2, w3);
+    return queue.submit();
+  }
+
   /** Any IOTLB invalidation: `low` are the bits below the address, hint and mask. */
   protected iotlb(granularity: number, did: number, addressLo: number, addressHi: number, low: number): number {
     if (this.#queue !== null) {
       const w0 = DESC_IOTLB | (granularity << DESC_GRANULARITY_SHIFT) | this.#drain | (did << DESC_DID_SHIFT);
-      this.#queue.add(w0, 0, addressLo | low, addressHi);
-      return this.#queue.submit();
+      return this.descriptor(w0, 0, addressLo | low, addressHi);
     }
     return this.#iotlbByRegister(granularity, did, addressLo | low, addressHi);
   }

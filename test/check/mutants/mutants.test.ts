@@ -1,0 +1,63 @@
+/** Every known bug has a mutant that is caught and a twin that is not, or a reason why it has none. */
+import { describe, expect, it } from 'vitest';
+import type { ContractMutant, TestedMutant } from '../../../src/check/index.ts';
+import { LEFT_OUT, MUTANTS, NR_BUGS, bugOf, findingsOf } from '../../../src/check/index.ts';
+import { ProbeJudge } from '../probe.ts';
+
+/** Pages that stories use, for a device that looks everywhere at any time. */
+const PAGES = [0, 0x17f, 0x180, 0x181, 0xfffff, 2 ** 27, ...Array.from({ length: 20 }, (_, page) => 0x40000 + page)];
+
+const contracts = MUTANTS.filter((mutant): mutant is ContractMutant => mutant.kind === 'contract');
+const tested = MUTANTS.filter((mutant): mutant is TestedMutant => mutant.kind === 'test');
+const named = <M extends { id: string; title: string }>(mutants: readonly M[]): [string, M][] =>
+  mutants.map((mutant) => [`bug ${mutant.id}: ${mutant.title}`, mutant]);
+
+describe('the catalogue', () => {
+  it('has each number from 1 to 33 once: as a mutant, or left out with a reason', () => {
+    const numbers = new Set([...MUTANTS.map(({ id }) => bugOf(id)), ...LEFT_OUT.map(({ bug }) => bug)]);
+    expect([...numbers].sort((a, b) => a - b)).toEqual(Array.from({ length: NR_BUGS }, (_, index) => index + 1));
+    for (const { bug, why } of LEFT_OUT) {
+      expect(MUTANTS.filter(({ id }) => bugOf(id) === bug)).toEqual([]);
+      expect(why.length).toBeGreaterThan(20);
+    }
+    expect(new Set(MUTANTS.map(({ id }) => bugOf(id))).size).toBeGreaterThanOrEqual(28);
+    expect(new Set(MUTANTS.map(({ id }) => id)).size).toBe(MUTANTS.length);
+  });
+});
+
+describe('found by a test of its own', () => {
+  it.each(named(tested))('%s', (_name, mutant) => {
+    expect(mutant.run('twin')).toBe('');
+    expect(mutant.run('mutant')).not.toBe('');
+  });
+});
+
+describe('shown to a device that looks at the right moment', () => {
+  it.each(named(contracts))('%s: the twin shows nothing', (_name, mutant) => {
+    expect(findingsOf(mutant, mutant.twin, new ProbeJudge(PAGES))).toEqual([]);
+  });
+
+  // The others need a moment that no look between two calls has: the judges that try or reckon with all moments find them.
+  it('looking finds half of them', () => {
+    const seen = contracts.filter((mutant) => findingsOf(mutant, mutant.mutant, new ProbeJudge(PAGES)).length > 0);
+    expect(seen.map(({ id }) => id)).toEqual([
+      '1',
+      '2',
+      '2b',
+      '2c',
+      '3b',
+      '4',
+      '6',
+      '7',
+      '8',
+      '10',
+      '12',
+      '14a',
+      '15',
+      '16',
+      '18',
+      '26a',
+      '32',
+    ]);
+  });
+});

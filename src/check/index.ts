@@ -8,6 +8,7 @@ export type { MutantResult } from './mutants/run.ts';
 export { findingsOf, runMutant, runMutants } from './mutants/run.ts';
 export type { PagePromise } from './promises.ts';
 export { Promises } from './promises.ts';
+export { SanitizerJudge } from './sanitizer-judge.ts';
 export type { Scenario } from './scenario.ts';
 export { applies, setupFor } from './scenario.ts';
 export { SCENARIOS } from './scenarios/index.ts';

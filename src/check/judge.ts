@@ -6,10 +6,10 @@ import type { AmdUnitScope, UnitScope } from '../drivers/index.ts';
 import type { IommuOps } from '../iommu/index.ts';
 import type { Machine } from '../machine/index.ts';
 import type { Platform } from '../mem/index.ts';
+import type { ContractId } from '../sanitizer/index.ts';
 import type { Promises } from './promises.ts';
 
-/** The promises of DESIGN.md section 6. */
-export type ContractId = 'C-MAP-VISIBLE' | 'C-UNMAP-GONE' | 'C-TABLE-LIVE' | 'C-LAZY-BOUND' | 'C-ROLLBACK' | 'C-ATTACH';
+export type { ContractId };
 
 /** A broken promise, as much of it as every judge can tell. */
 export interface Breach {

@@ -15,10 +15,18 @@ export interface PagesOptions {
   readonly nrPages?: number;
 }
 
+/** Hears what happens to pages, when set. */
+export interface PagesObserver {
+  /** A page is given back. It still has its contents. */
+  freed(pfn: number): void;
+}
+
 const FREE = 1;
 const LIVE = 2;
 
 export class PageAllocator {
+  /** Set by at most one party; null costs one compare per page given back. */
+  observer: PagesObserver | null = null;
   readonly #mem: PhysMem;
   readonly #basePfn: number;
   readonly #nrPages: number;
@@ -80,6 +88,7 @@ export class PageAllocator {
     if (this.#state[index] !== LIVE) {
       throw new RangeError(`free of page frame 0x${pfn.toString(16)}, which is not allocated`);
     }
+    if (this.observer !== null) this.observer.freed(pfn);
     this.#state[index] = FREE;
     this.#nrLive -= 1;
     this.#free[this.#nrFree++] = index;

@@ -1,0 +1,167 @@
+/** An AMD-Vi unit as software programs it. AMD 48882 sections 2.2.2 (device table), 2.4 (commands), 3.4 (registers). */
+import { TWO_32 } from '../base/index.ts';
+import type { Platform } from '../mem/index.ts';
+import { amdvi } from '../spec/index.ts';
+import type { EntryFormat } from './entry-format.ts';
+import { AMD_FORMAT, entryPfn } from './entry-format.ts';
+import type { Tables } from './tables.ts';
+import type { Command, DeviceEntry, StaleEntry } from './unit.ts';
+import { BLOCKED, COMMAND, Unit } from './unit.ts';
+
+/** Address bits that hardware translates; what differs above is everything. */
+const ADDRESS_BITS = 52;
+const PASS: DeviceEntry = { kind: 'pass', domainId: 0, rootPfn: 0, levels: 0, rights: 3 };
+
+export class AmdviUnit extends Unit {
+  readonly format: EntryFormat = AMD_FORMAT;
+  readonly levels: number = amdvi.MAX_LEVELS;
+  readonly cachesNotPresent: boolean;
+  readonly storesLag: boolean = false;
+  readonly #serves: (sid: number) => boolean;
+  readonly #registers = new Map<number, number>();
+  #table = -1;
+  #tableBytes = 0;
+  #tail = 0;
+  /** The low half of a sequence number that software looked at, and where. */
+  #lookedAt = -1;
+  #looked = 0;
+
+  /** @param capHeader first word of the capability block */
+  constructor(
+    platform: Platform,
+    tables: Tables,
+    base: number,
+    index: number,
+    capHeader: number,
+    serves: (sid: number) => boolean,
+  ) {
+    super(platform, tables, base, index);
+    this.cachesNotPresent = (capHeader & amdvi.CAP_NP_CACHE) !== 0;
+    this.#serves = serves;
+  }
+
+  override written(offset: number, lo: number, hi: number | null): void {
+    this.#registers.set(offset, lo);
+    if (hi !== null) this.#registers.set(offset + 4, hi);
+    if (offset === amdvi.CMD_TAIL_REG) this.#doorbell(lo & amdvi.RING_POINTER_MASK);
+    else if (offset === amdvi.CMD_BASE_REG) this.#tail = 0;
+    else if (offset === amdvi.CONTROL_REG) this.#control(lo);
+  }
+
+  override read(): void {}
+
+  #word(offset: number): number {
+    return (this.#registers.get(offset) ?? 0) | 0;
+  }
+
+  #control(value: number): void {
+    const isOn = (value & amdvi.CONTROL_IOMMU_EN) !== 0;
+    if (isOn && !this.isOn) {
+      const lo = this.#word(amdvi.DEV_TABLE_REG);
+      this.#table = entryPfn(lo, this.#word(amdvi.DEV_TABLE_REG + 4)) * 4096;
+      this.#tableBytes = ((lo & amdvi.DEV_TABLE_SIZE_MASK_LO) + 1) * 4096;
+      for (let sid = 0; sid * amdvi.DTE_BYTES < this.#tableBytes; sid++) this.#entry(sid, this.#table, false);
+    }
+    this.isOn = isOn;
+  }
+
+  /** Reads a device table entry anew. */
+  #entry(sid: number, paddr: number, cached: boolean): void {
+    const at = this.#table + sid * amdvi.DTE_BYTES;
+    const entry = this.#decode(at);
+    if (entry === BLOCKED && !this.devices.has(sid)) return;
+    if (this.#serves(sid)) this.entryChanged(sid, entry, paddr, cached);
+  }
+
+  #decode(at: number): DeviceEntry {
+    const { mem } = this.platform;
+    const w0 = mem.load32(at);
+    const w1 = mem.load32(at + 4);
+    if ((w0 & amdvi.DTE_V_W0) === 0) return PASS;
+    if ((w0 & amdvi.DTE_TV_W0) === 0) return BLOCKED;
+    const domainId = mem.load32(at + 8) & amdvi.DTE_DOMAIN_MASK_W2;
+    const levels = (w0 >>> amdvi.DTE_MODE_SHIFT_W0) & amdvi.DTE_MODE_MASK;
+    const rights = (w1 >>> 29) & 3;
+    if (rights === 0) return BLOCKED;
+    if (levels === 0) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights };
+    return { kind: 'table', domainId, rootPfn: entryPfn(w0, w1), levels, rights };
+  }
+
+  override stored(paddr: number, nrBytes: number): void {
+    if (this.#table < 0 || paddr + nrBytes <= this.#table || paddr >= this.#table + this.#tableBytes) return;
+    const first = Math.floor((paddr - this.#table) / amdvi.DTE_BYTES);
+    const last = Math.floor((paddr + nrBytes - 1 - this.#table) / amdvi.DTE_BYTES);
+    for (let sid = first; sid <= last; sid++) this.#entry(sid, paddr, true);
+  }
+
+  #doorbell(tail: number): void {
+    const { mem } = this.platform;
+    const lo = this.#word(amdvi.CMD_BASE_REG);
+    const hi = this.#word(amdvi.CMD_BASE_REG + 4);
+    const buffer = entryPfn(lo, hi) * 4096;
+    const length = amdvi.RING_ENTRY_BYTES * 2 ** ((hi >>> amdvi.RING_LEN_SHIFT_HI) & amdvi.RING_LEN_MASK);
+    for (; this.#tail !== tail % length; this.#tail = (this.#tail + amdvi.RING_ENTRY_BYTES) % length) {
+      const at = buffer + this.#tail;
+      this.submit(this.#command(mem.load32(at), mem.load32(at + 4), mem.load32(at + 8), mem.load32(at + 12)));
+    }
+  }
+
+  #command(w0: number, w1: number, w2: number, w3: number): Command {
+    const step = ++this.tables.step;
+    switch (w1 >>> amdvi.CMD_OP_SHIFT_W1) {
+      case amdvi.CMD_INVALIDATE_DEVTAB_ENTRY:
+        return { ...COMMAND, kind: 'device', step, sid: w0 & amdvi.CMD_DEVICE_MASK_W0 };
+      case amdvi.CMD_INVALIDATE_IOMMU_PAGES:
+        return this.#pages(step, w1 & amdvi.CMD_DOMAIN_MASK_W1, w2, w3);
+      case amdvi.CMD_INVALIDATE_IOMMU_ALL:
+        // Everything, the copies of device table entries included: two commands in one.
+        this.submit({ ...COMMAND, kind: 'all-devices', step });
+        return { ...COMMAND, kind: 'all', step: ++this.tables.step };
+      case amdvi.CMD_COMPLETION_WAIT: {
+        const paddr = (w1 & amdvi.ADDR_MASK_HI) * TWO_32 + ((w0 & -8) >>> 0);
+        const data = (w3 >>> 0) * TWO_32 + (w2 >>> 0);
+        const { mem } = this.platform;
+        const held = mem.load32(paddr) >>> 0;
+        const isBlind = (w0 & amdvi.WAIT_STORE_W0) === 0 || (mem.load32(paddr + 4) >>> 0) * TWO_32 + held >= data;
+        return { ...COMMAND, kind: 'wait', step, paddr, data, isBlind };
+      }
+      default:
+        return { ...COMMAND, kind: 'other', step };
+    }
+  }
+
+  #pages(step: number, domainId: number, w2: number, w3: number): Command {
+    const leavesOnly = (w2 & amdvi.INV_PDE_W2) === 0;
+    let lg2 = 0;
+    if ((w2 & amdvi.INV_SIZE_W2) !== 0) {
+      let bit = 12;
+      while (bit < ADDRESS_BITS && ((bit < 32 ? w2 >>> bit : w3 >>> (bit - 32)) & 1) === 1) bit += 1;
+      if (bit === ADDRESS_BITS) return { ...COMMAND, kind: 'domain', step, domainId, leavesOnly };
+      lg2 = bit - 11;
+    }
+    const pages = 2 ** lg2;
+    const named = (w3 >>> 0) * 2 ** 20 + (w2 >>> 12);
+    return { ...COMMAND, kind: 'pages', step, domainId, page: named - (named % pages), pages, leavesOnly };
+  }
+
+  /** Software reads a number of 64 bits in halves, the low one first. */
+  override loaded(paddr: number, value: number): void {
+    if (paddr % 8 === 0) {
+      this.#lookedAt = paddr;
+      this.#looked = value >>> 0;
+      super.loaded(paddr, value >>> 0);
+      return;
+    }
+    if (paddr === this.#lookedAt + 4) super.loaded(this.#lookedAt, (value >>> 0) * TWO_32 + this.#looked);
+  }
+
+  protected override proves(wait: Command, value: number): boolean {
+    return value >= wait.data;
+  }
+
+  protected override matchesDomain(_stale: StaleEntry, _domainId: number): boolean {
+    return true;
+  }
+
+  protected override emptied(): void {}
+}

@@ -1,0 +1,88 @@
+/**
+ * How hardware reads an entry of an I/O page table, by specification and without a look at any walker or writer of this
+ * project: VT-d second stage (rev. 4.1 section 9.8) and AMD host tables version 1 (48882 section 2.2.3).
+ */
+import { amdvi, vtd } from '../spec/index.ts';
+
+export const NONE = 0;
+export const TABLE = 1;
+export const LEAF = 2;
+
+const PAGES_PER_4G: number = 2 ** 20;
+
+export interface EntryFormat {
+  /** NONE, TABLE or LEAF. */
+  kind(lo: number, hi: number, level: number): number;
+  /** Whether hardware can tell two values of an entry apart: software's bits, accessed and dirty do not count. */
+  isSame(lo: number, hi: number, otherLo: number, otherHi: number): boolean;
+  /** Level of the table that a TABLE entry leads to. */
+  childLevel(lo: number, level: number): number;
+  /** Read 1, write 2. */
+  rights(lo: number, hi: number): number;
+  /** Frame that a LEAF gives for a page. */
+  leafPfn(lo: number, hi: number, level: number, page: number): number;
+  /** Pages that a LEAF covers: its level's span, or another power of two where the entry says so. */
+  leafPages(lo: number, hi: number, level: number): number;
+}
+
+/** Frame in the address field of an entry, bits 51:12. */
+export function entryPfn(lo: number, hi: number): number {
+  return (hi & 0xfffff) * PAGES_PER_4G + (lo >>> 12);
+}
+
+/** Pages that an entry of a level spans. */
+export function spanPages(level: number): number {
+  return 512 ** (level - 1);
+}
+
+export const VTD_FORMAT: EntryFormat = {
+  kind(lo, _hi, level) {
+    if ((lo & (vtd.SS_READ | vtd.SS_WRITE)) === 0) return NONE;
+    return level === 1 || (lo & vtd.SS_PAGE_SIZE) !== 0 ? LEAF : TABLE;
+  },
+  isSame(lo, hi, otherLo, otherHi) {
+    const mask = -4096 | vtd.SS_READ | vtd.SS_WRITE | vtd.SS_PAGE_SIZE;
+    if (((lo | otherLo) & 3) === 0) return true;
+    return ((lo ^ otherLo) & mask) === 0 && ((hi ^ otherHi) & vtd.SS_ADDR_MASK_HI) === 0;
+  },
+  childLevel: (_lo, level) => level - 1,
+  rights: (lo) => lo & 3,
+  leafPfn(lo, hi, level, page) {
+    const pfn = entryPfn(lo, hi);
+    const span = spanPages(level);
+    return pfn - (pfn % span) + (page % span);
+  },
+  leafPages: (_lo, _hi, level) => spanPages(level),
+};
+
+/** Pages of a leaf of level field 7: 2^(n + 1) for the n ones of its address from bit 12 up. */
+function sizedPages(lo: number, hi: number): number {
+  let pages = 2;
+  for (let pfn = entryPfn(lo, hi); pfn % 2 === 1; pfn = (pfn - 1) / 2) pages *= 2;
+  return pages;
+}
+
+export const AMD_FORMAT: EntryFormat = {
+  kind(lo) {
+    if ((lo & amdvi.PTE_PR_LO) === 0) return NONE;
+    const next = (lo >>> amdvi.PTE_NEXT_LEVEL_SHIFT_LO) & amdvi.PTE_NEXT_LEVEL_MASK;
+    return next === amdvi.NEXT_LEVEL_LEAF || next === amdvi.NEXT_LEVEL_SIZED_LEAF ? LEAF : TABLE;
+  },
+  isSame(lo, hi, otherLo, otherHi) {
+    if (((lo | otherLo) & amdvi.PTE_PR_LO) === 0) return true;
+    const mask = -4096 | amdvi.PTE_PR_LO | (amdvi.PTE_NEXT_LEVEL_MASK << amdvi.PTE_NEXT_LEVEL_SHIFT_LO);
+    const maskHi = amdvi.ADDR_MASK_HI | amdvi.PTE_IR_HI | amdvi.PTE_IW_HI;
+    return ((lo ^ otherLo) & mask) === 0 && ((hi ^ otherHi) & maskHi) === 0;
+  },
+  childLevel: (lo) => (lo >>> amdvi.PTE_NEXT_LEVEL_SHIFT_LO) & amdvi.PTE_NEXT_LEVEL_MASK,
+  rights: (_lo, hi) => (hi >>> 29) & 3,
+  leafPfn(lo, hi, level, page) {
+    const pages = AMD_FORMAT.leafPages(lo, hi, level);
+    const pfn = entryPfn(lo, hi);
+    return pfn - (pfn % pages) + (page % pages);
+  },
+  leafPages(lo, hi, level) {
+    const next = (lo >>> amdvi.PTE_NEXT_LEVEL_SHIFT_LO) & amdvi.PTE_NEXT_LEVEL_MASK;
+    return next === amdvi.NEXT_LEVEL_SIZED_LEAF ? sizedPages(lo, hi) : spanPages(level);
+  },
+};

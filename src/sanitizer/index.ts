@@ -1,0 +1,3 @@
+export type { ContractId, Finding, FindingKind } from './finding.ts';
+export type { SanitizerCounts, SanitizerOptions } from './sanitizer.ts';
+export { Sanitizer } from './sanitizer.ts';

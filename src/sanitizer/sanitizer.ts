@@ -1,0 +1,690 @@
+/**
+ * The sanitizer: tells whether a driver keeps its promises whatever the caches of the hardware do, from what the driver does
+ * alone: stores, register writes, what it waits for, and where its calls begin and end. No hardware model is asked.
+ *
+ * For every entry that hardware can reach it keeps the values that a cache may still hold (tables.ts, unit.ts). They are born at
+ * stores and die by invalidations that cover them, were sent after the store was visible, and were seen to complete. At the end
+ * of a call every walk that these values allow must give what the call promised (walks.ts). DESIGN.md section 6 has the
+ * promises, docs/contracts.md what cannot be seen.
+ */
+import { hex } from '../base/index.ts';
+import type { Device, IommuDomain, IommuOps, IotlbGather, Mapped } from '../iommu/index.ts';
+import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
+import type { Platform } from '../mem/index.ts';
+import { AmdviUnit } from './amdvi-unit.ts';
+import type { ContractId, Finding, FindingKind } from './finding.ts';
+import { describeEntry, describeValue, missingFor, nearestTo, wordsOf } from './explain.ts';
+import type { Promised } from './promises.ts';
+import { Tables } from './tables.ts';
+import { WALK } from './stale-values.ts';
+import type { DeviceState, Unit } from './unit.ts';
+import { NOWHERE, Walks } from './walks.ts';
+import type { Source } from './walks.ts';
+import { VtdUnit } from './vtd-unit.ts';
+import { WatchedPlatform } from './watched-platform.ts';
+import type { PlatformWatcher } from './watched-platform.ts';
+
+const PAGE = 4096;
+/** Unit register windows lie this far apart at least; a window is found by this much of its address. */
+const WINDOW = 0x4000;
+
+export interface SanitizerOptions {
+  /** Most findings that are kept; the others are counted. Default 100. */
+  readonly maxFindings?: number;
+  /** Longest time from a queued unmap to its flush, in ns. Default 20 ms: the queue's 10 ms, and as much for the timer to be late. */
+  readonly lazyWindowNs?: number;
+}
+
+/** What the sanitizer has done. */
+export interface SanitizerCounts {
+  /** Stores, commands and flushes seen. */
+  readonly steps: number;
+  readonly invalidations: number;
+  readonly calls: number;
+  readonly pages: number;
+  /** Stale values now, and the most at any time. */
+  readonly staleNow: number;
+  readonly staleMost: number;
+  readonly tables: number;
+}
+
+/** A call under way. */
+interface Call {
+  readonly name: string;
+  readonly step: number;
+  readonly promised: Promised[];
+  readonly moved: { readonly domain: IommuDomain | null; readonly device: Device }[];
+  readonly flushed: IommuDomain[];
+}
+
+export class Sanitizer implements PlatformWatcher {
+  readonly findings: Finding[] = [];
+  /** Findings beyond `maxFindings`. */
+  nrMore = 0;
+  readonly #options: Required<SanitizerOptions>;
+  #platform: Platform | null = null;
+  #tables: Tables | null = null;
+  #walks: Walks | null = null;
+  readonly #units: { readonly base: number; readonly unit: Unit }[] = [];
+  /** Which domain each device is attached to, by what attach calls returned. */
+  readonly #domainOf = new Map<number, IommuDomain | null>();
+  #call: Call | null = null;
+  /** Unmaps whose gather has not been synced yet. */
+  readonly #gathered = new Map<IotlbGather, Promised[]>();
+  #nrCalls = 0;
+  #nrPages = 0;
+  #inDriver = 0;
+
+  constructor(options: SanitizerOptions = {}) {
+    this.#options = { maxFindings: 100, lazyWindowNs: 20e6, ...options };
+  }
+
+  get counts(): SanitizerCounts {
+    const tables = this.#tables;
+    return {
+      steps: tables?.step ?? 0,
+      invalidations: this.#units.reduce((sum, { unit }) => sum + unit.nrInvalidations, 0),
+      calls: this.#nrCalls,
+      pages: this.#nrPages,
+      staleNow: tables?.values.nrLive ?? 0,
+      staleMost: tables?.values.nrMost ?? 0,
+      tables: tables?.nrTables ?? 0,
+    };
+  }
+
+  // Set-up.
+
+  /**
+   * The platform that the driver is to be given. Watches the memory and the allocator of the inner one from now on.
+   * @throws RangeError when called twice, or when somebody else observes the memory
+   */
+  platform(inner: Platform): Platform {
+    if (this.#platform !== null) throw new RangeError('a sanitizer watches one platform');
+    if (inner.mem.observer !== null) throw new RangeError('somebody else observes the memory already');
+    this.#platform = inner;
+    const tables = new Tables(inner.mem);
+    this.#tables = tables;
+    this.#walks = new Walks(tables);
+    inner.mem.observer = {
+      stored: (wordIndex, nrWords) => {
+        tables.stored(wordIndex, nrWords);
+        const paddr = inner.mem.paddrOfIndex(wordIndex);
+        for (const { unit } of this.#units) unit.stored(paddr, nrWords * 4);
+      },
+    };
+    inner.pages.observer = { freed: (pfn) => this.#freed(pfn) };
+    return new WatchedPlatform(inner, this);
+  }
+
+  /** Announces a VT-d unit, before the driver touches it. @param base physical address of its registers */
+  watchVtd(base: number): void {
+    const { platform, tables } = this.#ready();
+    this.#units.push({ base, unit: new VtdUnit(platform, tables, base, this.#units.length) });
+  }
+
+  /** Announces an AMD-Vi unit. @param capHeader first word of its capability block @param serves which requesters it translates */
+  watchAmdvi(base: number, capHeader: number, serves: (sid: number) => boolean = () => true): void {
+    const { platform, tables } = this.#ready();
+    this.#units.push({ base, unit: new AmdviUnit(platform, tables, base, this.#units.length, capHeader, serves) });
+  }
+
+  #ready(): { platform: Platform; tables: Tables; walks: Walks } {
+    if (this.#platform === null || this.#tables === null || this.#walks === null) {
+      throw new RangeError('Sanitizer.platform comes first: there is nothing to watch yet');
+    }
+    return { platform: this.#platform, tables: this.#tables, walks: this.#walks };
+  }
+
+  /**
+   * Watches the calls of a driver. Its methods are replaced on the object itself: domains name the driver that serves them, so a
+   * wrapper would be bypassed. @returns the same object
+   */
+  watch<T extends IommuOps>(ops: T): T {
+    const patched = ops as IommuOps & Record<string, unknown>;
+    const set = (name: keyof IommuOps, value: unknown): void => {
+      Object.defineProperty(patched, name, { value, configurable: true, writable: true, enumerable: false });
+    };
+    const mapPages = ops.mapPages.bind(ops);
+    set(
+      'mapPages',
+      (
+        domain: IommuDomain,
+        iova: number,
+        paddr: number,
+        pgsize: number,
+        pgcount: number,
+        prot: number,
+        mapped: Mapped,
+      ) => {
+        this.#enter();
+        const errno = mapPages(domain, iova, paddr, pgsize, pgcount, prot, mapped);
+        this.#leave();
+        if (mapped.bytes > 0) this.#mapped(domain, iova, paddr, mapped.bytes, prot);
+        return errno;
+      },
+    );
+    const unmapPages = ops.unmapPages.bind(ops);
+    set('unmapPages', (domain: IommuDomain, iova: number, pgsize: number, pgcount: number, gather: IotlbGather) => {
+      const tables = this.#enter();
+      const wasLazy = tables.lazy;
+      tables.lazy = gather.queued;
+      const nrBytes = unmapPages(domain, iova, pgsize, pgcount, gather);
+      tables.lazy = wasLazy;
+      this.#leave();
+      if (nrBytes > 0 && !gather.queued) this.#unmapped(domain, iova, nrBytes, gather);
+      return nrBytes;
+    });
+    const iotlbSyncMap = ops.iotlbSyncMap.bind(ops);
+    set('iotlbSyncMap', (domain: IommuDomain, iova: number, nrBytes: number) =>
+      this.#own('iotlb_sync_map', () => iotlbSyncMap(domain, iova, nrBytes)),
+    );
+    const iotlbSync = ops.iotlbSync.bind(ops);
+    set('iotlbSync', (domain: IommuDomain, gather: IotlbGather) => {
+      this.#own('iotlb_sync', () => {
+        iotlbSync(domain, gather);
+        this.#synced(gather);
+      });
+    });
+    const flushIotlbAll = ops.flushIotlbAll.bind(ops);
+    set('flushIotlbAll', (domain: IommuDomain) => {
+      this.#own('flush_iotlb_all', () => {
+        flushIotlbAll(domain);
+        this.#call?.flushed.push(domain);
+      });
+    });
+    const attachDev = ops.attachDev.bind(ops);
+    set('attachDev', (domain: IommuDomain, device: Device) =>
+      this.#own('attach_dev', () => {
+        const errno = attachDev(domain, device);
+        if (errno === 0) this.#moved(domain, device);
+        return errno;
+      }),
+    );
+    const detachDev = ops.detachDev.bind(ops);
+    set('detachDev', (domain: IommuDomain, device: Device) => {
+      this.#own('detach_dev', () => {
+        detachDev(domain, device);
+        this.#moved(null, device);
+      });
+    });
+    const direct = ops.mapSgDirect?.bind(ops);
+    if (direct !== undefined) {
+      set('mapSgDirect', (domain: IommuDomain, iova: number, chunks: Float64Array, nr: number, prot: number) => {
+        this.#enter();
+        const errno = direct(domain, iova, chunks, nr, prot);
+        this.#leave();
+        let at = iova;
+        for (let i = 0; i < nr && errno >= 0; i++) {
+          this.#mapped(domain, at, chunks[2 * i], chunks[2 * i + 1], prot);
+          at += chunks[2 * i + 1];
+        }
+        return errno;
+      });
+    }
+    return ops;
+  }
+
+  // Calls.
+
+  /**
+   * One call of a caller. What drivers promised in it is judged when the outermost one returns.
+   * @param name as findings show it
+   */
+  call<T>(name: string, body: () => T): T {
+    if (this.#call !== null) return body();
+    const { tables, platform } = this.#ready();
+    tables.nowNs = platform.nowNs();
+    const call: Call = { name, step: tables.step, promised: [], moved: [], flushed: [] };
+    this.#call = call;
+    try {
+      return body();
+    } finally {
+      this.#judge(call);
+      this.#call = null;
+    }
+  }
+
+  /** A driver's callback that is a call of its own, unless it is made inside one. */
+  #own<T>(name: string, body: () => T): T {
+    if (this.#inDriver > 0 || this.#call !== null) return body();
+    return this.call(name, () => {
+      // What was mapped before, outside of any call, is due now.
+      this.#call?.promised.push(...this.#loose.splice(0));
+      return body();
+    });
+  }
+
+  readonly #loose: Promised[] = [];
+
+  #enter(): Tables {
+    this.#inDriver += 1;
+    const { tables, platform } = this.#ready();
+    if (this.#call === null) tables.nowNs = platform.nowNs();
+    return tables;
+  }
+
+  #leave(): void {
+    this.#inDriver -= 1;
+  }
+
+  #mapped(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): void {
+    const rights = ((prot & IOMMU_READ) !== 0 ? 1 : 0) | ((prot & IOMMU_WRITE) !== 0 ? 2 : 0);
+    const list = this.#call === null ? this.#loose : this.#call.promised;
+    const last = list.length > 0 ? list[list.length - 1] : undefined;
+    const page = iova / PAGE;
+    const pfn = paddr / PAGE;
+    const goesOn =
+      last !== undefined &&
+      last.kind === 'mapped' &&
+      last.domain === domain &&
+      last.page + last.pages === page &&
+      last.pfn + last.pages === pfn &&
+      last.rights === rights;
+    if (goesOn) last.pages += nrBytes / PAGE;
+    else list.push({ kind: 'mapped', domain, page, pages: nrBytes / PAGE, pfn, rights, gather: null });
+  }
+
+  #unmapped(domain: IommuDomain, iova: number, nrBytes: number, gather: IotlbGather): void {
+    const promise: Promised = {
+      kind: 'gone',
+      domain,
+      page: iova / PAGE,
+      pages: nrBytes / PAGE,
+      pfn: 0,
+      rights: 0,
+      gather,
+    };
+    if (this.#call === null) this.#defer(promise);
+    else this.#call.promised.push(promise);
+  }
+
+  #defer(promise: Promised): void {
+    const { gather } = promise;
+    if (gather === null) return;
+    const list = this.#gathered.get(gather);
+    if (list === undefined) this.#gathered.set(gather, [promise]);
+    else list.push(promise);
+  }
+
+  #synced(gather: IotlbGather): void {
+    const list = this.#gathered.get(gather);
+    if (list === undefined) return;
+    this.#gathered.delete(gather);
+    this.#call?.promised.unshift(...list);
+  }
+
+  #moved(domain: IommuDomain | null, device: Device): void {
+    this.#domainOf.set(device.sid, domain);
+    this.#call?.moved.push({ domain, device });
+  }
+
+  // What the platform tells.
+
+  #unitAt(paddr: number): { readonly base: number; readonly unit: Unit } | undefined {
+    const units = this.#units;
+    for (let i = 0; i < units.length; i++) {
+      const offset = paddr - units[i].base;
+      if (offset >= 0 && offset < WINDOW) return units[i];
+    }
+    return undefined;
+  }
+
+  written(paddr: number, lo: number, hi: number | null): void {
+    const found = this.#unitAt(paddr);
+    if (found === undefined) return;
+    if (this.#tables !== null) this.#tables.step += 1;
+    found.unit.written(paddr - found.base, lo, hi);
+  }
+
+  read(paddr: number, value: number): void {
+    const found = this.#unitAt(paddr);
+    found?.unit.read(paddr - found.base, value | 0);
+  }
+
+  loaded(paddr: number, value: number): void {
+    const units = this.#units;
+    for (let i = 0; i < units.length; i++) units[i].unit.loaded(paddr, value);
+  }
+
+  flushed(paddr: number, nrBytes: number): void {
+    const units = this.#units;
+    if (!units.some(({ unit }) => unit.storesLag)) return;
+    this.#tables?.flushed(paddr, nrBytes);
+    for (let i = 0; i < units.length; i++) units[i].unit.flushed(paddr, nrBytes);
+  }
+
+  #freed(pfn: number): void {
+    const { tables } = this.#ready();
+    const node = tables.node(pfn);
+    if (node === undefined) return;
+    const [space] = node.spaces;
+    const value = this.#pointerTo(pfn);
+    const { values } = tables;
+    this.#report({
+      contract: 'C-TABLE-LIVE',
+      call: this.#call?.name ?? 'free',
+      unit: space.unit.index,
+      sid: -1,
+      domainId: space.domainId,
+      iova: node.base * PAGE,
+      nrBytes: 512 ** node.level * PAGE,
+      level: value < 0 ? node.level + 1 : values.level[value],
+      kind: 'table',
+      stale:
+        value < 0
+          ? `a table entry in memory still leads to the freed page ${hex(pfn * PAGE)}`
+          : describeValue(tables, value),
+      store: value < 0 ? null : wordsOf(tables, value),
+      missing: missingFor(space.unit, space.domainId, node.base, 512 ** node.level, false),
+      nearest: nearestTo(
+        space.unit,
+        space.domainId,
+        node.base,
+        512 ** node.level,
+        value < 0 ? 0 : values.step[value],
+        true,
+      ),
+    });
+  }
+
+  /** A stale copy of an entry that leads to a frame, -1 for none. */
+  #pointerTo(pfn: number): number {
+    const { tables } = this.#ready();
+    const { values } = tables;
+    for (const space of tables.spaces) {
+      for (let at = space.newest; at >= 0; at = values.older[at]) {
+        const target = (values.hi[at] & 0xfffff) * 2 ** 20 + (values.lo[at] >>> 12);
+        if (values.cls[at] === WALK && target === pfn) return at;
+      }
+    }
+    return -1;
+  }
+
+  // Judging.
+
+  #judge(call: Call): void {
+    this.#nrCalls += 1;
+    const { tables, platform } = this.#ready();
+    tables.nowNs = platform.nowNs();
+    for (const moved of call.moved) this.#judgeDevice(call, moved.domain, moved.device);
+    const promised = call.promised;
+    // One kind of promise: nothing can have been taken back within the call.
+    const isPlain = promised.every(({ kind }) => kind === promised[0].kind);
+    if (isPlain) for (const promise of promised) this.#judgeOrDefer(call, promise);
+    else this.#judgeLast(call);
+    for (const domain of call.flushed) this.#judgeFlushed(call, domain);
+    this.#judgeWindow(call);
+  }
+
+  #judgeOrDefer(call: Call, promise: Promised): void {
+    const { gather } = promise;
+    const waits = gather !== null && (/fast/i.test(call.name) || !gather.isEmpty || gather.freelist.length > 0);
+    if (waits) this.#defer(promise);
+    else this.#judgePages(call, promise, promise.kind === 'mapped' ? 'C-MAP-VISIBLE' : 'C-UNMAP-GONE');
+  }
+
+  /** Promises that replace each other: only the last one of each page is due. */
+  #judgeLast(call: Call): void {
+    const last = new Map<IommuDomain, Map<number, { promise: Promised; wasMapped: boolean }>>();
+    for (const promise of call.promised) {
+      let pages = last.get(promise.domain);
+      if (pages === undefined) last.set(promise.domain, (pages = new Map()));
+      for (let i = 0; i < promise.pages; i++) {
+        const page = promise.page + i;
+        const before = pages.get(page);
+        const wasMapped = (before?.wasMapped ?? false) || before?.promise.kind === 'mapped';
+        pages.set(page, { promise, wasMapped });
+      }
+    }
+    for (const pages of last.values()) {
+      for (const [page, { promise, wasMapped }] of pages) {
+        const one: Promised = { ...promise, page, pages: 1, pfn: promise.pfn + (page - promise.page) };
+        if (promise.kind === 'mapped') this.#judgePages(call, one, 'C-MAP-VISIBLE');
+        else this.#judgePages(call, one, wasMapped ? 'C-ROLLBACK' : 'C-UNMAP-GONE');
+      }
+    }
+  }
+
+  #judgePages(call: Call, promise: Promised, contract: ContractId): void {
+    const { walks } = this.#ready();
+    this.#nrPages += promise.pages;
+    for (const [sid, domain] of this.#domainOf) {
+      if (domain !== promise.domain) continue;
+      for (const { unit } of this.#units) {
+        const state = unit.devices.get(sid);
+        if (state === undefined || !unit.isOn) continue;
+        for (let i = 0; i < promise.pages;) {
+          const page = promise.page + i;
+          const expected = promise.kind === 'gone' ? NOWHERE : (promise.pfn + i) * 4 + promise.rights;
+          const inMemory = walks.inMemory(state.current, page);
+          const { sameFor } = walks;
+          if (inMemory !== expected) {
+            this.#reportMemory(call, contract, unit, state, page, expected, inMemory);
+            return;
+          }
+          if (promise.kind === 'gone') {
+            const replica = walks.replicaOf(state.current, page);
+            if (replica !== NOWHERE) {
+              this.#reportMemory(call, contract, unit, state, page, expected, replica);
+              return;
+            }
+          }
+          if (this.#isQuiet(unit, state)) {
+            // The rest of the leaf, or of the hole, is the same.
+            i += Math.max(1, Math.min(sameFor, promise.pages - i));
+            continue;
+          }
+          walks.all(unit, state, page);
+          for (let o = 0; o < walks.outcomes.length; o++) {
+            if (walks.outcomes[o] === expected) continue;
+            this.#reportStale(call, contract, unit, state, page, walks.sources[o]);
+            return;
+          }
+          i += 1;
+        }
+      }
+    }
+  }
+
+  /** Whether no cache can say anything but what memory says. */
+  #isQuiet(unit: Unit, state: DeviceState): boolean {
+    if (state.stale.length > 0) return false;
+    if (state.current.kind !== 'table') return true;
+    const space = unit.spaceOf(state.current.domainId);
+    return space === undefined || (space.nrLive === 0 && space.oldRoots.length === 0);
+  }
+
+  #judgeDevice(call: Call, domain: IommuDomain | null, device: Device): void {
+    if (this.#domainOf.get(device.sid) !== domain) return;
+    const { walks } = this.#ready();
+    for (const { unit } of this.#units) {
+      if (!unit.isOn) continue;
+      if (unit.unknown !== null) {
+        this.#reportUnknown(call, unit, device.sid);
+        unit.unknown = null;
+      }
+      const state = unit.devices.get(device.sid);
+      if (state === undefined) continue;
+      if (state.stale.length > 0) {
+        const [stale] = state.stale;
+        this.#reportStale(call, 'C-ATTACH', unit, state, 0, { value: -1, entry: stale, space: null, isOldRoot: false });
+        continue;
+      }
+      if (state.current.kind !== 'table') continue;
+      const space = unit.space(state.current.domainId);
+      const { tables } = this.#ready();
+      for (const old of space.oldRoots) {
+        const node = tables.node(old.pfn);
+        if (node === undefined) continue;
+        let differs = -1;
+        tables.eachLeaf(node, (page) => {
+          if (differs < 0 && walks.leafOf(old.pfn, old.levels, page, 3) !== walks.inMemory(state.current, page))
+            differs = page;
+        });
+        if (differs < 0) continue;
+        this.#reportStale(call, 'C-ATTACH', unit, state, differs, { value: -1, entry: null, space, isOldRoot: true });
+        break;
+      }
+    }
+  }
+
+  /** After a flush of a whole domain nothing of what was unmapped before may be left. */
+  #judgeFlushed(call: Call, domain: IommuDomain): void {
+    const { tables } = this.#ready();
+    const { values } = tables;
+    for (const [sid, attached] of this.#domainOf) {
+      if (attached !== domain) continue;
+      for (const { unit } of this.#units) {
+        const state = unit.devices.get(sid);
+        const space = state?.current.kind === 'table' ? unit.spaceOf(state.current.domainId) : undefined;
+        if (state === undefined || space === undefined) continue;
+        for (let at = space.oldest; at >= 0; at = values.newer[at]) {
+          if (values.lazy[at] === 0 || values.step[at] > call.step) continue;
+          this.#reportStale(call, 'C-LAZY-BOUND', unit, state, values.page[at], {
+            value: at,
+            entry: null,
+            space,
+            isOldRoot: false,
+          });
+          return;
+        }
+      }
+    }
+  }
+
+  /** Nothing may wait in a flush queue for longer than its period. */
+  #judgeWindow(call: Call): void {
+    const { tables } = this.#ready();
+    const { values } = tables;
+    for (const space of tables.spaces) {
+      const at = space.oldest;
+      if (at < 0 || values.lazy[at] === 0 || tables.nowNs - values.timeNs[at] <= this.#options.lazyWindowNs) continue;
+      const state = [...space.unit.devices.values()].find(
+        ({ current }) => current.kind === 'table' && current.domainId === space.domainId,
+      );
+      if (state === undefined) continue;
+      this.#reportStale(call, 'C-LAZY-BOUND', space.unit, state, values.page[at], {
+        value: at,
+        entry: null,
+        space,
+        isOldRoot: false,
+      });
+      values.lazy[at] = 0;
+    }
+  }
+
+  // Reports.
+
+  #report(finding: Finding): void {
+    if (this.findings.length < this.#options.maxFindings) this.findings.push(finding);
+    else this.nrMore += 1;
+  }
+
+  #reportMemory(
+    call: Call,
+    contract: ContractId,
+    unit: Unit,
+    state: DeviceState,
+    page: number,
+    expected: number,
+    found: number,
+  ): void {
+    const say = (outcome: number): string =>
+      outcome === NOWHERE ? 'nothing' : `${hex(Math.floor(outcome / 4) * PAGE)}, rights ${outcome % 4}`;
+    this.#report({
+      contract,
+      call: call.name,
+      unit: unit.index,
+      sid: state.sid,
+      domainId: state.current.domainId,
+      iova: page * PAGE,
+      nrBytes: PAGE,
+      level: 1,
+      kind: 'wrong-entry',
+      stale: `the tables give ${say(found)} where the call promised ${say(expected)}`,
+      store: null,
+      missing: 'no invalidation helps: the entries themselves are wrong',
+      nearest: [],
+    });
+  }
+
+  #reportUnknown(call: Call, unit: Unit, sid: number): void {
+    this.#report({
+      contract: 'C-ATTACH',
+      call: call.name,
+      unit: unit.index,
+      sid,
+      domainId: 0,
+      iova: 0,
+      nrBytes: 0,
+      level: 0,
+      kind: 'context',
+      stale: unit.unknown ?? '',
+      store: null,
+      missing: 'a global context-cache invalidation, and after it a global IOTLB invalidation',
+      nearest: [],
+    });
+  }
+
+  #reportStale(call: Call, contract: ContractId, unit: Unit, state: DeviceState, page: number, source: Source): void {
+    const { tables } = this.#ready();
+    const { values } = tables;
+    const { value, entry, space } = source;
+    const base = { call: call.name, unit: unit.index, sid: state.sid, iova: page * PAGE, nrBytes: PAGE };
+    if (value >= 0 && space !== null) {
+      const isWalk = values.cls[value] === WALK;
+      const lags = values.cached[value] === 0 || values.settled[value] === Infinity;
+      const isNothing = unit.format.kind(values.lo[value], values.hi[value], values.level[value]) === 0;
+      let kind: FindingKind = isNothing ? 'not-present' : isWalk ? 'table' : 'translation';
+      if (lags) kind = 'memory';
+      const isLate = values.lazy[value] === 1 && contract === 'C-MAP-VISIBLE';
+      this.#report({
+        ...base,
+        contract: isLate ? 'C-LAZY-BOUND' : contract,
+        domainId: space.domainId,
+        level: values.level[value],
+        kind,
+        stale: describeValue(tables, value),
+        store: wordsOf(tables, value),
+        missing: lags
+          ? `a flush of the cache line or write buffer at ${hex(values.paddr[value])}`
+          : missingFor(unit, space.domainId, values.page[value], values.pages[value], !isWalk),
+        nearest: nearestTo(unit, space.domainId, values.page[value], values.pages[value], values.step[value], isWalk),
+      });
+      return;
+    }
+    const level = 0;
+    if (entry !== null) {
+      this.#report({
+        ...base,
+        contract,
+        domainId: entry.entry.domainId,
+        level,
+        kind: entry.cached ? 'context' : 'memory',
+        stale: `the device's entry may still be held as ${describeEntry(entry.entry)}`,
+        store: {
+          step: entry.step,
+          paddr: entry.paddr,
+          before: describeEntry(entry.entry),
+          after: describeEntry(state.current),
+        },
+        missing: entry.cached
+          ? `an invalidation of the entry of device ${hex(state.sid)}${unit instanceof VtdUnit ? `, domain ${entry.entry.kind === 'blocked' ? 0 : entry.entry.domainId}` : ''}`
+          : `a flush of the cache line at ${hex(entry.paddr)}`,
+        nearest: nearestTo(unit, -1, 0, 0, entry.step, true),
+      });
+      return;
+    }
+    this.#report({
+      ...base,
+      contract,
+      domainId: space?.domainId ?? state.current.domainId,
+      level,
+      kind: 'translation',
+      stale: `domain id ${space?.domainId ?? 0} was used with other tables before, and translations of those may be left`,
+      store: null,
+      missing: `an invalidation of all of domain ${space?.domainId ?? 0}`,
+      nearest: nearestTo(unit, space?.domainId ?? 0, 0, Infinity, 0, true),
+    });
+  }
+}

@@ -1,0 +1,49 @@
+/** A tag under which a unit caches: one domain id on one unit. Having one means that some entry named it once. */
+import type { StaleValues } from './stale-values.ts';
+import type { Unit } from './unit.ts';
+
+/** A root table that a space used and no entry leads to any more; caches may hold anything that it gave. */
+export interface OldRoot {
+  readonly pfn: number;
+  readonly levels: number;
+  readonly step: number;
+}
+
+export class Space {
+  readonly id: number;
+  readonly unit: Unit;
+  readonly domainId: number;
+  /** How many context or device table entries, current and stale, lead to a root. */
+  readonly roots: Map<number, number> = new Map();
+  oldRoots: OldRoot[] = [];
+  /** Newest and oldest of its stale values. */
+  newest = -1;
+  oldest = -1;
+  nrLive = 0;
+
+  constructor(id: number, unit: Unit, domainId: number) {
+    this.id = id;
+    this.unit = unit;
+    this.domainId = domainId;
+  }
+
+  /** Puts a value at the new end of the list. */
+  enter(values: StaleValues, at: number): void {
+    values.older[at] = this.newest;
+    values.newer[at] = -1;
+    if (this.newest >= 0) values.newer[this.newest] = at;
+    else this.oldest = at;
+    this.newest = at;
+    this.nrLive += 1;
+  }
+
+  leave(values: StaleValues, at: number): void {
+    const newer = values.newer[at];
+    const older = values.older[at];
+    if (newer >= 0) values.older[newer] = older;
+    else this.newest = older;
+    if (older >= 0) values.newer[older] = newer;
+    else this.oldest = newer;
+    this.nrLive -= 1;
+  }
+}

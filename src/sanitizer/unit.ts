@@ -1,0 +1,314 @@
+/**
+ * One IOMMU as software programs it: which entries of devices it reads, which invalidations were sent, which of them software
+ * has seen complete. What is common to both architectures; the registers and command words are in vtd-unit.ts and amdvi-unit.ts.
+ */
+import type { Platform } from '../mem/index.ts';
+import type { EntryFormat } from './entry-format.ts';
+import type { Space } from './space.ts';
+import type { Tables } from './tables.ts';
+
+/** What a context or device table entry tells hardware to do with a device. */
+export interface DeviceEntry {
+  /** `blocked`: every access faults. `pass`: addresses are physical. `table`: walk. */
+  readonly kind: 'blocked' | 'pass' | 'table';
+  readonly domainId: number;
+  readonly rootPfn: number;
+  readonly levels: number;
+  /** Read 1, write 2. */
+  readonly rights: number;
+}
+
+export const BLOCKED: DeviceEntry = { kind: 'blocked', domainId: 0, rootPfn: 0, levels: 0, rights: 0 };
+
+/** A value that the cache of device entries may still hold. */
+export interface StaleEntry {
+  readonly entry: DeviceEntry;
+  readonly step: number;
+  settled: number;
+  readonly cached: boolean;
+  readonly paddr: number;
+}
+
+/** What a unit does for one device. */
+export interface DeviceState {
+  readonly sid: number;
+  current: DeviceEntry;
+  stale: StaleEntry[];
+}
+
+/** An invalidation on its way, or the wait behind some. */
+export interface Command {
+  readonly kind: 'pages' | 'domain' | 'all' | 'device' | 'devices-of-domain' | 'all-devices' | 'wait' | 'other';
+  /** Step of its submission. */
+  readonly step: number;
+  readonly domainId: number;
+  readonly sid: number;
+  /** Bits of the requester id that do not count. */
+  readonly ignored: number;
+  readonly page: number;
+  readonly pages: number;
+  readonly leavesOnly: boolean;
+  /** Of a wait: where it stores, and what. */
+  readonly paddr: number;
+  readonly data: number;
+  /** A wait whose cell held the awaited value before: seeing it proves nothing. */
+  readonly isBlind: boolean;
+}
+
+export const COMMAND: Omit<Command, 'kind' | 'step'> = {
+  domainId: 0,
+  sid: 0,
+  ignored: 0,
+  page: 0,
+  pages: 0,
+  leavesOnly: false,
+  paddr: -1,
+  data: 0,
+  isBlind: false,
+};
+
+/** Invalidations remembered to explain a finding. */
+const NR_REMEMBERED = 8;
+const sameEntry = (a: DeviceEntry, b: DeviceEntry): boolean =>
+  a.kind === b.kind &&
+  a.domainId === b.domainId &&
+  a.rootPfn === b.rootPfn &&
+  a.levels === b.levels &&
+  a.rights === b.rights;
+
+export abstract class Unit {
+  readonly index: number;
+  abstract readonly format: EntryFormat;
+  /** Most levels of its tables. */
+  abstract readonly levels: number;
+  /** What is not present may be cached. */
+  abstract readonly cachesNotPresent: boolean;
+  /** Stores reach the walker only when they are flushed. */
+  abstract readonly storesLag: boolean;
+  /** Why caches may hold anything at all: nobody has emptied them since the unit got its tables. Null when somebody has. */
+  unknown: string | null = null;
+  isOn = false;
+  readonly devices: Map<number, DeviceState> = new Map();
+  readonly recent: { readonly command: Command; done: boolean }[] = [];
+  protected readonly platform: Platform;
+  protected readonly tables: Tables;
+  protected readonly base: number;
+  readonly #spaces = new Map<number, Space>();
+  #pending: Command[] = [];
+  nrInvalidations = 0;
+
+  constructor(platform: Platform, tables: Tables, base: number, index: number) {
+    this.platform = platform;
+    this.tables = tables;
+    this.base = base;
+    this.index = index;
+  }
+
+  /** A register was written, 32 bits or, with `hi`, 64. */
+  abstract written(offset: number, lo: number, hi: number | null): void;
+  /** A register was read. */
+  abstract read(offset: number, value: number): void;
+  /** Software stored words that may be entries of devices. */
+  abstract stored(paddr: number, nrBytes: number): void;
+  /** Whether software's look at a cell shows that a wait is over. */
+  protected abstract proves(wait: Command, value: number): boolean;
+
+  space(domainId: number): Space {
+    let space = this.#spaces.get(domainId);
+    if (space === undefined) {
+      space = this.tables.makeSpace(this, domainId);
+      this.#spaces.set(domainId, space);
+    }
+    return space;
+  }
+
+  spaceOf(domainId: number): Space | undefined {
+    return this.#spaces.get(domainId);
+  }
+
+  device(sid: number): DeviceState {
+    let state = this.devices.get(sid);
+    if (state === undefined) {
+      state = { sid, current: BLOCKED, stale: [] };
+      this.devices.set(sid, state);
+    }
+    return state;
+  }
+
+  // Entries of devices.
+
+  /** A device's entry now says something else. @param cached hardware may hold what it said before */
+  protected entryChanged(sid: number, entry: DeviceEntry, paddr: number, cached: boolean): void {
+    const state = this.device(sid);
+    const before = state.current;
+    if (sameEntry(before, entry)) return;
+    const lags = this.storesLag;
+    if (entry.kind === 'table') this.#link(entry);
+    state.current = entry;
+    if (cached || lags) {
+      const same = state.stale.findIndex((stale) => sameEntry(stale.entry, before));
+      const stale: StaleEntry = {
+        entry: before,
+        step: this.tables.step,
+        settled: lags ? Infinity : this.tables.step,
+        cached,
+        paddr,
+      };
+      if (same >= 0) state.stale[same] = stale;
+      else {
+        state.stale.push(stale);
+        if (before.kind === 'table') this.#link(before);
+      }
+    }
+    if (before.kind === 'table') this.#unlink(before, this.tables.step);
+  }
+
+  #link(entry: DeviceEntry): void {
+    const space = this.space(entry.domainId);
+    const nr = space.roots.get(entry.rootPfn) ?? 0;
+    space.roots.set(entry.rootPfn, nr + 1);
+    if (nr > 0) return;
+    const old = space.oldRoots.findIndex((root) => root.pfn === entry.rootPfn && root.levels === entry.levels);
+    // What was noted about the root while nobody used it goes on being true.
+    if (old >= 0) space.oldRoots.splice(old, 1);
+    else this.tables.reach(space, entry.rootPfn, entry.levels, 0, entry.rights);
+  }
+
+  #unlink(entry: DeviceEntry, step: number): void {
+    const space = this.space(entry.domainId);
+    const nr = (space.roots.get(entry.rootPfn) ?? 0) - 1;
+    if (nr > 0) {
+      space.roots.set(entry.rootPfn, nr);
+      return;
+    }
+    space.roots.delete(entry.rootPfn);
+    space.oldRoots.push({ pfn: entry.rootPfn, levels: entry.levels, step });
+  }
+
+  /** Stores of a range reached memory. */
+  flushed(paddr: number, nrBytes: number): void {
+    if (!this.storesLag) return;
+    const from = paddr - (paddr % 64);
+    this.#settleDevices((stale) => stale.paddr >= from && stale.paddr < paddr + nrBytes);
+  }
+
+  /** The write buffer was emptied. */
+  protected drained(step: number): void {
+    if (!this.storesLag) return;
+    this.tables.drained(this, step);
+    this.#settleDevices((stale) => stale.step < step);
+  }
+
+  #settleDevices(reached: (stale: StaleEntry) => boolean): void {
+    for (const state of this.devices.values()) {
+      for (const stale of state.stale)
+        if (stale.settled === Infinity && reached(stale)) stale.settled = this.tables.step;
+      this.#dropStale(state, (stale) => !stale.cached && stale.settled < Infinity, this.tables.step);
+    }
+  }
+
+  #dropStale(state: DeviceState, goes: (stale: StaleEntry) => boolean, step: number): void {
+    if (state.stale.length === 0) return;
+    const gone = state.stale.filter(goes);
+    if (gone.length === 0) return;
+    state.stale = state.stale.filter((stale) => !goes(stale));
+    for (const { entry } of gone) if (entry.kind === 'table') this.#unlink(entry, step);
+  }
+
+  // Commands.
+
+  protected submit(command: Command): void {
+    this.#pending.push(command);
+    if (command.kind === 'wait' || command.kind === 'other') return;
+    this.nrInvalidations += 1;
+    this.recent.push({ command, done: false });
+    if (this.recent.length > NR_REMEMBERED) this.recent.shift();
+  }
+
+  /** Software looked at a cell of memory. */
+  loaded(paddr: number, value: number): void {
+    const pending = this.#pending;
+    if (pending.length === 0) return;
+    for (let last = pending.length - 1; last >= 0; last--) {
+      const wait = pending[last];
+      if (wait.kind !== 'wait' || wait.paddr !== paddr || wait.isBlind || !this.proves(wait, value)) continue;
+      this.#pending = pending.slice(last + 1);
+      for (let i = 0; i < last; i++) this.#completed(pending[i]);
+      return;
+    }
+  }
+
+  /** What was sent and not seen to complete counts for nothing: the unit dropped it. */
+  protected abandon(): void {
+    this.#pending = [];
+  }
+
+  /** Software saw a single request complete. */
+  protected finish(command: Command): void {
+    this.#completed(command);
+  }
+
+  #completed(command: Command): void {
+    const { tables } = this;
+    const { step } = command;
+    for (let i = this.recent.length - 1; i >= 0; i--)
+      if (this.recent[i].command === command) this.recent[i].done = true;
+    if (command.kind !== 'wait' && command.kind !== 'other' && this.drainsWithInvalidation) this.drained(step);
+    switch (command.kind) {
+      case 'pages': {
+        const space = this.#spaces.get(command.domainId);
+        if (space !== undefined) tables.dropPages(space, command.page, command.pages, command.leavesOnly, step);
+        break;
+      }
+      case 'domain': {
+        const space = this.#spaces.get(command.domainId);
+        if (space !== undefined) tables.dropSpace(space, command.leavesOnly, step);
+        break;
+      }
+      case 'all':
+        for (const space of this.#spaces.values()) tables.dropSpace(space, false, step);
+        this.emptied('translations', step);
+        break;
+      case 'device':
+        for (let bits = command.ignored; ; bits = (bits - 1) & command.ignored) {
+          this.#dropEntries((command.sid & ~command.ignored) | bits, command);
+          if (bits === 0) break;
+        }
+        break;
+      case 'devices-of-domain':
+        for (const sid of this.devices.keys()) this.#dropEntries(sid, command);
+        break;
+      case 'all-devices':
+        for (const state of this.devices.values())
+          this.#dropStale(state, (stale) => this.#isCovered(stale, command), step);
+        this.emptied('devices', step);
+        break;
+      case 'wait':
+      case 'other':
+        break;
+    }
+  }
+
+  #dropEntries(sid: number, command: Command): void {
+    const state = this.devices.get(sid);
+    if (state === undefined) return;
+    const covered = (stale: StaleEntry): boolean =>
+      this.#isCovered(stale, command) && this.matchesDomain(stale, command.domainId);
+    this.#dropStale(state, covered, command.step);
+  }
+
+  #isCovered(stale: StaleEntry, command: Command): boolean {
+    return stale.cached && stale.step < command.step && stale.settled < command.step;
+  }
+
+  /** Whether an invalidation of device entries that names a domain reaches a cached one. */
+  protected abstract matchesDomain(stale: StaleEntry, domainId: number): boolean;
+
+  /** A cache was emptied as a whole. */
+  protected abstract emptied(what: 'translations' | 'devices', step: number): void;
+
+  /** Whether invalidations empty the write buffer. */
+  protected get drainsWithInvalidation(): boolean {
+    return false;
+  }
+}

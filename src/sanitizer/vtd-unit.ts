@@ -1,0 +1,252 @@
+/** A VT-d unit as software programs it, legacy mode. VT-d rev. 4.1 sections 6.5 (invalidation), 9.1 and 9.3 (entries), 11.4. */
+import { TWO_32 } from '../base/index.ts';
+import type { Platform } from '../mem/index.ts';
+import { vtd } from '../spec/index.ts';
+import type { EntryFormat } from './entry-format.ts';
+import { VTD_FORMAT, entryPfn } from './entry-format.ts';
+import type { Tables } from './tables.ts';
+import type { Command, DeviceEntry, StaleEntry } from './unit.ts';
+import { BLOCKED, COMMAND, Unit } from './unit.ts';
+
+const ENTRY_BYTES = 16;
+/** Requester bits that the function masks 0..3 leave out. */
+const FUNCTION_MASKS = [0, 4, 6, 7];
+const IOTLB_FROM_IVA = 8;
+
+export class VtdUnit extends Unit {
+  readonly format: EntryFormat = VTD_FORMAT;
+  readonly levels: number = 4;
+  readonly cachesNotPresent: boolean;
+  readonly storesLag: boolean;
+  readonly #buffersWrites: boolean;
+  readonly #flushesWithRoot: boolean;
+  readonly #ivaOffset: number;
+  readonly #registers = new Map<number, number>();
+  #root = -1;
+  /** Pages of the root table and of context tables. A context table serves one bus. */
+  readonly #busOf = new Map<number, number>();
+  #queueTail = 0;
+  #context: Command | null = null;
+  #iotlb: Command | null = null;
+  #drainStep = 0;
+  #emptiedDevices = -1;
+
+  constructor(platform: Platform, tables: Tables, base: number, index: number) {
+    super(platform, tables, base, index);
+    const cap = platform.readl(base + vtd.CAP_REG);
+    const capHi = platform.readl(base + vtd.CAP_REG + 4);
+    const ecap = platform.readl(base + vtd.ECAP_REG);
+    this.cachesNotPresent = ((cap >>> vtd.CAP_CM_BIT) & 1) === 1;
+    this.#buffersWrites = ((cap >>> vtd.CAP_RWBF_BIT) & 1) === 1;
+    this.storesLag = this.#buffersWrites || ((ecap >>> vtd.ECAP_C_BIT) & 1) === 0;
+    this.#flushesWithRoot = capHi < 0;
+    this.#ivaOffset = ((ecap >>> vtd.ECAP_IRO_SHIFT) & 0x3ff) * 16;
+  }
+
+  override written(offset: number, lo: number, hi: number | null): void {
+    this.#registers.set(offset, lo);
+    if (hi !== null) this.#registers.set(offset + 4, hi);
+    if (offset === vtd.IQT_REG) this.#doorbell(lo >>> vtd.IQ_INDEX_SHIFT);
+    else if (offset === vtd.GCMD_REG) this.#command(lo);
+    const ccmd = this.#newly(offset, hi, vtd.CCMD_REG + 4);
+    if (ccmd < 0) this.#context = this.#contextRequest(ccmd);
+    const iotlb = this.#newly(offset, hi, this.#ivaOffset + IOTLB_FROM_IVA + 4);
+    if (iotlb < 0) this.#iotlb = this.#iotlbRequest(iotlb);
+  }
+
+  /** The value just written to a register; 0 when the write did not reach it. */
+  #newly(offset: number, hi: number | null, register: number): number {
+    if (offset === register || (hi !== null && offset + 4 === register))
+      return (this.#registers.get(register) ?? 0) | 0;
+    return 0;
+  }
+
+  #word(offset: number): number {
+    return (this.#registers.get(offset) ?? 0) | 0;
+  }
+
+  override read(offset: number, value: number): void {
+    if (offset === vtd.CCMD_REG + 4 && this.#context !== null && (value & vtd.CCMD_ICC_HI) === 0) {
+      const command = this.#context;
+      this.#context = null;
+      this.finish(command);
+    } else if (
+      offset === this.#ivaOffset + IOTLB_FROM_IVA + 4 &&
+      this.#iotlb !== null &&
+      (value & vtd.IOTLB_IVT_HI) === 0
+    ) {
+      const command = this.#iotlb;
+      this.#iotlb = null;
+      this.finish(command);
+    } else if (offset === vtd.GSTS_REG && this.#drainStep > 0 && (value & vtd.GCMD_WBF) === 0) {
+      const step = this.#drainStep;
+      this.#drainStep = 0;
+      this.drained(step);
+    } else if (offset === vtd.FSTS_REG && (value & (vtd.FSTS_IQE | vtd.FSTS_ITE)) !== 0) {
+      this.abandon();
+    }
+  }
+
+  #command(value: number): void {
+    if ((value & vtd.GCMD_WBF) !== 0) this.#drainStep = this.tables.step;
+    if ((value & vtd.GCMD_SRTP) !== 0) this.#setRoot();
+    this.isOn = (value & vtd.GCMD_TE) !== 0;
+  }
+
+  #setRoot(): void {
+    this.#root = entryPfn(this.#word(vtd.RTADDR_REG), this.#word(vtd.RTADDR_REG + 4));
+    this.#busOf.clear();
+    this.#busOf.set(this.#root, -1);
+    this.#emptiedDevices = -1;
+    if (!this.#flushesWithRoot) {
+      this.unknown = 'the root pointer was set, and nobody dropped all contexts and then all translations';
+    }
+    for (let bus = 0; bus < 256; bus++) this.#rootEntry(bus, this.#root * 4096 + bus * ENTRY_BYTES);
+  }
+
+  /** Reads a bus's root entry anew. */
+  #rootEntry(bus: number, paddr: number): void {
+    const { mem } = this.platform;
+    const at = this.#root * 4096 + bus * ENTRY_BYTES;
+    const lo = mem.load32(at);
+    for (const [pfn, known] of this.#busOf) if (known === bus) this.#busOf.delete(pfn);
+    if ((lo & vtd.ROOT_PRESENT) === 0) {
+      for (const { sid } of this.devices.values()) if (sid >>> 8 === bus) this.#contextEntry(sid, -1, paddr);
+      return;
+    }
+    const table = entryPfn(lo, mem.load32(at + 4));
+    this.#busOf.set(table, bus);
+    for (let devfn = 0; devfn < 256; devfn++) this.#contextEntry((bus << 8) | devfn, table, paddr);
+  }
+
+  /** Reads a device's context entry anew. @param table frame of its context table, -1 for none */
+  #contextEntry(sid: number, table: number, paddr: number): void {
+    const entry = table < 0 ? BLOCKED : this.#decode(table * 4096 + (sid & 0xff) * ENTRY_BYTES);
+    if (entry === BLOCKED && !this.devices.has(sid)) return;
+    const wasBlocked = this.device(sid).current.kind === 'blocked';
+    this.entryChanged(sid, entry, paddr, !wasBlocked || this.cachesNotPresent);
+  }
+
+  #decode(at: number): DeviceEntry {
+    const { mem } = this.platform;
+    const lo = mem.load32(at);
+    if ((lo & vtd.CONTEXT_PRESENT) === 0) return BLOCKED;
+    const w2 = mem.load32(at + 8);
+    const domainId = (w2 >>> vtd.CONTEXT_DID_SHIFT_W2) & 0xffff;
+    const type = (lo >>> vtd.CONTEXT_TT_SHIFT) & vtd.CONTEXT_TT_MASK;
+    if (type === vtd.TT_PASS_THROUGH) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights: 3 };
+    const levels = (w2 & vtd.CONTEXT_AW_MASK_W2) + 2;
+    return { kind: 'table', domainId, rootPfn: entryPfn(lo, mem.load32(at + 4)), levels, rights: 3 };
+  }
+
+  override stored(paddr: number, nrBytes: number): void {
+    const pfn = Math.floor(paddr / 4096);
+    const bus = this.#busOf.get(pfn);
+    if (bus === undefined) return;
+    const first = Math.floor((paddr % 4096) / ENTRY_BYTES);
+    const last = Math.floor(((paddr % 4096) + nrBytes - 1) / ENTRY_BYTES);
+    for (let index = first; index <= last; index++) {
+      if (bus < 0) this.#rootEntry(index, paddr);
+      else this.#contextEntry((bus << 8) | index, pfn, paddr);
+    }
+  }
+
+  // Invalidation.
+
+  #doorbell(tail: number): void {
+    const { mem } = this.platform;
+    const iqa = this.#word(vtd.IQA_REG);
+    const queue = entryPfn(iqa, this.#word(vtd.IQA_REG + 4)) * 4096;
+    const length = 256 << (iqa & vtd.IQA_QS_MASK);
+    for (; this.#queueTail !== tail % length; this.#queueTail = (this.#queueTail + 1) % length) {
+      const at = queue + this.#queueTail * vtd.QI_DESC_BYTES;
+      this.submit(this.#descriptor(mem.load32(at), mem.load32(at + 4), mem.load32(at + 8), mem.load32(at + 12)));
+    }
+  }
+
+  #descriptor(w0: number, w1: number, w2: number, w3: number): Command {
+    const step = ++this.tables.step;
+    const domainId = w0 >>> vtd.DESC_DID_SHIFT;
+    const granularity = (w0 >>> vtd.DESC_GRANULARITY_SHIFT) & 3;
+    switch (w0 & 15) {
+      case vtd.DESC_CONTEXT:
+        return this.#contextCommand(step, granularity, domainId, w1 & 0xffff, (w1 >>> 16) & 3);
+      case vtd.DESC_IOTLB:
+        return this.#iotlbCommand(step, granularity, domainId, w2, w3);
+      case vtd.DESC_WAIT: {
+        const paddr = (w3 >>> 0) * TWO_32 + ((w2 & -4) >>> 0);
+        const isBlind = (w0 & vtd.WAIT_SW) === 0 || this.platform.mem.load32(paddr) === w1;
+        return { ...COMMAND, kind: 'wait', step, paddr, data: w1, isBlind };
+      }
+      default:
+        return { ...COMMAND, kind: 'other', step };
+    }
+  }
+
+  #contextCommand(step: number, granularity: number, domainId: number, sid: number, mask: number): Command {
+    if (granularity === vtd.GRANULARITY_GLOBAL) return { ...COMMAND, kind: 'all-devices', step };
+    if (granularity === vtd.GRANULARITY_DOMAIN) return { ...COMMAND, kind: 'devices-of-domain', step, domainId };
+    return { ...COMMAND, kind: 'device', step, domainId, sid, ignored: FUNCTION_MASKS[mask] };
+  }
+
+  #iotlbCommand(step: number, granularity: number, domainId: number, lo: number, hi: number): Command {
+    if (granularity === vtd.GRANULARITY_GLOBAL) return { ...COMMAND, kind: 'all', step };
+    if (granularity === vtd.GRANULARITY_DOMAIN) return { ...COMMAND, kind: 'domain', step, domainId };
+    const pages = 2 ** (lo & vtd.IOTLB_DESC_AM_MASK_W2);
+    const named = (hi >>> 0) * 2 ** 20 + (lo >>> 12);
+    const leavesOnly = (lo & vtd.IOTLB_DESC_IH_W2) !== 0;
+    return { ...COMMAND, kind: 'pages', step, domainId, page: named - (named % pages), pages, leavesOnly };
+  }
+
+  #contextRequest(hi: number): Command {
+    const lo = this.#word(vtd.CCMD_REG);
+    const granularity = (hi >>> vtd.CCMD_CIRG_SHIFT_HI) & 3;
+    const command = this.#contextCommand(
+      ++this.tables.step,
+      granularity,
+      lo & vtd.CCMD_DID_MASK_LO,
+      lo >>> vtd.CCMD_SID_SHIFT_LO,
+      hi & 3,
+    );
+    this.#note(command);
+    return command;
+  }
+
+  #iotlbRequest(hi: number): Command {
+    const granularity = (hi >>> vtd.IOTLB_IIRG_SHIFT_HI) & 3;
+    const lo = this.#word(this.#ivaOffset);
+    const command = this.#iotlbCommand(
+      ++this.tables.step,
+      granularity,
+      hi & vtd.IOTLB_DID_MASK_HI,
+      lo,
+      this.#word(this.#ivaOffset + 4),
+    );
+    this.#note(command);
+    return command;
+  }
+
+  #note(command: Command): void {
+    this.nrInvalidations += 1;
+    this.recent.push({ command, done: false });
+    if (this.recent.length > 8) this.recent.shift();
+  }
+
+  protected override proves(wait: Command, value: number): boolean {
+    return wait.data === value;
+  }
+
+  /** Entries that were not present are cached under domain id 0. */
+  protected override matchesDomain(stale: StaleEntry, domainId: number): boolean {
+    return (stale.entry.kind === 'blocked' ? 0 : stale.entry.domainId) === domainId;
+  }
+
+  protected override emptied(what: 'translations' | 'devices', step: number): void {
+    if (what === 'devices') this.#emptiedDevices = step;
+    else if (this.#emptiedDevices >= 0 && this.#emptiedDevices < step) this.unknown = null;
+  }
+
+  protected override get drainsWithInvalidation(): boolean {
+    return this.#buffersWrites;
+  }
+}

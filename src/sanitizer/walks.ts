@@ -1,0 +1,170 @@
+/**
+ * All walks that the caches allow. For one page of one device: whatever its entry may still be held as, whatever the TLB may
+ * still hold under that entry's tag, and every path through tables and copies of their entries.
+ */
+import { LEAF, NONE, TABLE, entryPfn, spanPages } from './entry-format.ts';
+import type { Space } from './space.ts';
+import { TLB, WALK } from './stale-values.ts';
+import type { TableNode, Tables } from './tables.ts';
+import type { DeviceEntry, DeviceState, StaleEntry, Unit } from './unit.ts';
+
+/** An outcome that reaches nothing. Others are frame * 4 + rights. */
+export const NOWHERE = -1;
+
+/** Where an outcome comes from: memory as it is, a stale value (by its place), a stale entry of the device, an old root. */
+export interface Source {
+  readonly value: number;
+  readonly entry: StaleEntry | null;
+  readonly space: Space | null;
+  readonly isOldRoot: boolean;
+}
+
+const FROM_MEMORY: Source = { value: -1, entry: null, space: null, isOldRoot: false };
+
+export class Walks {
+  readonly #tables: Tables;
+  /** Outcomes of the last question, and where each comes from. */
+  readonly outcomes: number[] = [];
+  readonly sources: Source[] = [];
+
+  constructor(tables: Tables) {
+    this.#tables = tables;
+  }
+
+  /** What memory alone says. */
+  inMemory(entry: DeviceEntry, page: number): number {
+    if (entry.kind === 'pass') return page * 4 + entry.rights;
+    if (entry.kind === 'blocked') return NOWHERE;
+    const outcome = this.leafOf(entry.rootPfn, entry.levels, page, entry.rights);
+    return outcome;
+  }
+
+  /** Pages, from `page` on, for which the last `inMemory` holds in the same way: the rest of its leaf, or of the hole. */
+  sameFor = 1;
+
+  leafOf(rootPfn: number, levels: number, page: number, rights: number): number {
+    let node = this.#tables.node(rootPfn);
+    let left = rights;
+    this.sameFor = 1;
+    if (page >= spanPages(levels + 1)) return NOWHERE;
+    while (node !== undefined) {
+      const { level, format, words } = node;
+      const span = spanPages(level);
+      const index = Math.floor((page - node.base) / span) % 512;
+      const lo = words[2 * index];
+      const hi = words[2 * index + 1];
+      const kind = format.kind(lo, hi, level);
+      this.sameFor = span - (page % span);
+      if (kind === NONE) return NOWHERE;
+      left &= format.rights(lo, hi);
+      if (kind === LEAF) return left === 0 ? NOWHERE : format.leafPfn(lo, hi, level, page) * 4 + left;
+      if (format.childLevel(lo, level) >= level) return NOWHERE;
+      node = this.#tables.node(entryPfn(lo, hi));
+    }
+    return NOWHERE;
+  }
+
+  /** Fills `outcomes` for a page of a device. */
+  all(unit: Unit, state: DeviceState, page: number): void {
+    this.outcomes.length = 0;
+    this.sources.length = 0;
+    this.#byEntry(unit, state.current, page, null);
+    for (const stale of state.stale) this.#byEntry(unit, stale.entry, page, stale);
+  }
+
+  #add(outcome: number, source: Source): void {
+    this.outcomes.push(outcome);
+    this.sources.push(source);
+  }
+
+  #byEntry(unit: Unit, entry: DeviceEntry, page: number, stale: StaleEntry | null): void {
+    const source = stale === null ? FROM_MEMORY : { ...FROM_MEMORY, entry: stale };
+    if (entry.kind !== 'table') {
+      this.#add(entry.kind === 'pass' ? page * 4 + entry.rights : NOWHERE, source);
+      return;
+    }
+    const space = unit.space(entry.domainId);
+    if (space.nrLive > 0) this.#byTlb(space, page, stale);
+    for (const root of space.oldRoots) {
+      this.#add(this.leafOf(root.pfn, root.levels, page, 3), { ...source, space, isOldRoot: true });
+    }
+    if (page >= spanPages(entry.levels + 1)) {
+      this.#add(NOWHERE, source);
+      return;
+    }
+    this.#walk(space, this.#tables.node(entry.rootPfn), page, entry.rights, source);
+  }
+
+  /** Translations that the TLB may hold under a tag. */
+  #byTlb(space: Space, page: number, stale: StaleEntry | null): void {
+    const { values } = this.#tables;
+    for (let level = 1; level <= space.unit.levels; level++) {
+      const home = page - (page % spanPages(level));
+      for (let at = values.firstAt(space.id, TLB, level, home); at >= 0; at = values.nextAt(at)) {
+        if (page < values.page[at] || page >= values.page[at] + values.pages[at]) continue;
+        const lo = values.lo[at];
+        const hi = values.hi[at];
+        const { format } = space.unit;
+        const rights = values.rights[at] & format.rights(lo, hi);
+        const isNothing = format.kind(lo, hi, level) === NONE || rights === 0;
+        const outcome = isNothing ? NOWHERE : format.leafPfn(lo, hi, level, page) * 4 + rights;
+        this.#add(outcome, { value: at, entry: stale, space, isOldRoot: false });
+      }
+    }
+  }
+
+  #walk(space: Space, node: TableNode | undefined, page: number, rights: number, source: Source): void {
+    if (node === undefined) {
+      this.#add(NOWHERE, source);
+      return;
+    }
+    const { values } = this.#tables;
+    const { level, words } = node;
+    const span = spanPages(level);
+    const index = Math.floor((page - node.base) / span) % 512;
+    this.#through(space, level, words[2 * index], words[2 * index + 1], page, rights, source);
+    if (level === 1 || space.nrLive === 0) return;
+    const home = page - (page % span);
+    for (let at = values.firstAt(space.id, WALK, level, home); at >= 0; at = values.nextAt(at)) {
+      const from = { ...source, value: at, space };
+      this.#through(space, level, values.lo[at], values.hi[at], page, rights, from);
+    }
+  }
+
+  #through(space: Space, level: number, lo: number, hi: number, page: number, rights: number, source: Source): void {
+    const { format } = space.unit;
+    const kind = format.kind(lo, hi, level);
+    const left = rights & format.rights(lo, hi);
+    if (kind === NONE || left === 0) this.#add(NOWHERE, source);
+    else if (kind === LEAF) this.#add(format.leafPfn(lo, hi, level, page) * 4 + left, source);
+    else if (kind === TABLE && format.childLevel(lo, level) < level) {
+      this.#walk(space, this.#tables.node(entryPfn(lo, hi)), page, left, source);
+    } else this.#add(NOWHERE, source);
+  }
+
+  /**
+   * Whether another entry of the same leaf, a replica, still gives a page: hardware that comes by it caches the whole leaf.
+   * @returns the outcome, or NOWHERE
+   */
+  replicaOf(entry: DeviceEntry, page: number): number {
+    if (entry.kind !== 'table') return NOWHERE;
+    let node = this.#tables.node(entry.rootPfn);
+    while (node !== undefined) {
+      const { level, format, words } = node;
+      const span = spanPages(level);
+      const index = Math.floor((page - node.base) / span) % 512;
+      for (let bit = 1; bit < 512; bit *= 2) {
+        const other = index ^ bit;
+        const lo = words[2 * other];
+        const hi = words[2 * other + 1];
+        if (format.kind(lo, hi, level) !== LEAF || format.leafPages(lo, hi, level) <= span * bit) continue;
+        return format.leafPfn(lo, hi, level, page) * 4 + format.rights(lo, hi);
+      }
+      const lo = words[2 * index];
+      const hi = words[2 * index + 1];
+      if (format.kind(lo, hi, level) !== TABLE || format.childLevel(lo, level) >= level) return NOWHERE;
+      node = this.#tables.node(entryPfn(lo, hi));
+    }
+    return NOWHERE;
+  }
+}

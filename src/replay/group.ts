@@ -73,6 +73,8 @@ const NR_DEPTHS: number = Object.keys(IrqContext).length;
 
 interface ContextState {
   readonly id: number;
+  /** Its part of the first double of stored events. */
+  readonly stored: number;
   /** The live record that a next map event may continue, or -1; its event, since records are reused once released. */
   last: number;
   lastEvent: number;
@@ -153,7 +155,7 @@ export class Grouper implements TraceSink {
     const at = this.log.reserve(STORED);
     const { data } = this.log;
     const { cpu, irqContext } = event;
-    data[at] = kind + CPU * cpu + CONTEXT * (LEVELS * (state.id & KEPT_CONTEXTS) + irqContext);
+    data[at] = kind + CPU * cpu + state.stored;
     data[at + 1] = start;
     data[at + 2] = nrBytes;
     data[at + 3] = extra;
@@ -211,6 +213,7 @@ export class Grouper implements TraceSink {
     if (state === undefined) {
       state = {
         id,
+        stored: CONTEXT * (LEVELS * (id & KEPT_CONTEXTS) + event.irqContext),
         last: -1,
         lastEvent: -1,
         lastNs: 0,

@@ -1,8 +1,8 @@
 /** One plan under all the policies asked for, one after the other, and the comparison of one of them with a log. */
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
-import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
+import type { MapFlush } from '../drivers/index.ts';
 import { amdPreset, intelPreset } from '../drivers/index.ts';
-import type { HardwareModel, Observed, Plan, RunResult } from '../replay/index.ts';
+import type { HardwareModel, Observed, Plan, RunResult, UnmapPolicy } from '../replay/index.ts';
 import { Player, compareRun } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
 
@@ -12,7 +12,7 @@ export interface PolicyOptions {
   readonly preset: string;
   readonly cachingMode: boolean;
   readonly mapFlush: readonly MapFlush[];
-  readonly unmapFlush: readonly UnmapFlush[];
+  readonly unmapFlush: readonly UnmapPolicy[];
   /** The log to compare with, and the name of its file; null for no comparison. */
   readonly observed: Observed | null;
   readonly observedFile: string;
@@ -62,17 +62,18 @@ export async function playPolicies(
 }
 
 /**
- * Which of the asked-for policies the log is held against: the kernel's own place for the map flush, and the unmap policy the
- * log shows when both were asked for.
+ * Which of the asked-for policies the log is held against: the kernel's own place for the map flush, and of the unmap
+ * policies `recorded`, or the one that the log shows.
  */
 function comparedPolicy(
   { model, preset, mapFlush, unmapFlush }: PolicyOptions,
   observed: Observed,
-): { readonly mapFlush: MapFlush | undefined; readonly unmapFlush: UnmapFlush | undefined } {
+): { readonly mapFlush: MapFlush | undefined; readonly unmapFlush: UnmapPolicy | undefined } {
   const own = (model === 'amdvi' ? amdPreset(preset) : intelPreset(preset)).mapFlush;
-  const shown: UnmapFlush = observed.showsLazyUnmaps ? 'lazy' : 'strict';
+  const shown: UnmapPolicy = observed.showsLazyUnmaps ? 'lazy' : 'strict';
+  const likeIt = (['recorded', shown] as const).find((policy) => unmapFlush.includes(policy));
   return {
     mapFlush: mapFlush.includes(own) ? own : mapFlush[0],
-    unmapFlush: unmapFlush.includes(shown) ? shown : unmapFlush[0],
+    unmapFlush: likeIt ?? unmapFlush[0],
   };
 }

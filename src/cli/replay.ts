@@ -1,10 +1,10 @@
 /** `iommukit replay FILE`: what would another flush policy cost on this trace, and would it be safe? */
 import type { Command } from 'commander';
 import { Argument, InvalidArgumentError, Option } from 'commander';
-import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
+import type { MapFlush } from '../drivers/index.ts';
 import { AMD_PRESETS, INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES } from '../drivers/index.ts';
-import type { HardwareModel, Observed, Plan } from '../replay/index.ts';
-import { Grouper, HARDWARE_MODELS, agrees, planCalls } from '../replay/index.ts';
+import type { HardwareModel, Observed, Plan, UnmapPolicy } from '../replay/index.ts';
+import { Grouper, HARDWARE_MODELS, UNMAP_POLICIES, agrees, attribute, planCalls } from '../replay/index.ts';
 import type { HardwareFacts, ReplayReport, TraceFacts } from '../report/index.ts';
 import { interruptedReport, replayReport } from '../report/index.ts';
 import { Names, vendorOf } from '../trace/index.ts';
@@ -22,7 +22,7 @@ import { FileSpill } from './spill.ts';
 
 interface ReplayOptions {
   readonly mapFlush: readonly MapFlush[];
-  readonly unmapFlush: readonly UnmapFlush[];
+  readonly unmapFlush: readonly UnmapPolicy[];
   readonly hardware?: HardwareModel;
   readonly preset: string;
   readonly cachingMode?: 'on' | 'off';
@@ -72,9 +72,12 @@ export function addReplay(
         .default([...MAP_FLUSHES], 'all'),
     )
     .addOption(
-      new Option('--unmap-flush <list>', `whether an unmap waits for its invalidation: ${UNMAP_FLUSHES.join(', ')}`)
-        .argParser(listOf(UNMAP_FLUSHES))
-        .default([...UNMAP_FLUSHES], 'both'),
+      new Option(
+        '--unmap-flush <list>',
+        `whether an unmap waits for its invalidation: ${UNMAP_FLUSHES.join(', ')}, or recorded: in each domain as the trace's addresses show it`,
+      )
+        .argParser(listOf(UNMAP_POLICIES))
+        .default([...UNMAP_FLUSHES], 'strict and lazy'),
     )
     .addOption(
       new Option(
@@ -139,7 +142,8 @@ async function replayed(file: string, options: ReplayOptions, signal: AbortSigna
     grouper.finish();
     if (grouper.counts.map + grouper.counts.unmap === 0) throw new FileError(file, nothingToReplay(summary));
     warnSkipped(file, summary);
-    const plan = planCalls(grouper, callSpill);
+    const lazyFrom = options.unmapFlush.includes('recorded') ? attribute(grouper) : null;
+    const plan = planCalls(grouper, callSpill, lazyFrom);
     const hardware = {
       ...chooseModel(options, observed, summary),
       cachingMode: chooseCachingMode(options, observed, plan),

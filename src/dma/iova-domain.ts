@@ -149,27 +149,56 @@ export class IovaDomain {
 
   /** __alloc_and_insert_iova_range */
   protected place(nrPages: number, limitPfn: number, align: number): number {
+    if (limitPfn < this.#pfn32 && nrPages >= this.max32Pages) return ENOMEM;
+    const pfn = this.#search(nrPages, limitPfn, align);
+    if (pfn < 0) {
+      // Whatever the limit was, it is remembered for those below 4 GiB.
+      this.max32Pages = nrPages;
+      return ENOMEM;
+    }
+    this.#insert(pfn, pfn + nrPages - 1);
+    return pfn;
+  }
+
+  /** Where a range goes, or -1. Sets the tree's `above` for an insertion there. */
+  #search(nrPages: number, limitPfn: number, align: number): number {
     const tree = this.#tree;
     const end = limitPfn + 1;
-    const isLow = end <= this.#pfn32;
-    if (isLow && nrPages >= this.max32Pages) return ENOMEM;
-    const start = isLow ? this.#below32 : this.#below;
-    let pfn = tree.search(start, end, nrPages, align);
-    if (pfn < this.startPfn) {
-      // Once more, from the limit down to where the first search began. (Linux compares the unsigned end of the range.)
-      const startLast = tree.last(start);
-      pfn = startLast < end ? tree.search(ANCHOR, end, nrPages, align) : -1;
-      if (pfn <= startLast) {
-        // Whatever the limit was, it is remembered for those below 4 GiB.
-        this.max32Pages = nrPages;
-        return ENOMEM;
-      }
-    }
-    const last = pfn + nrPages - 1;
+    const start = end <= this.#pfn32 ? this.#below32 : this.#below;
+    const pfn = tree.search(start, end, nrPages, align);
+    if (pfn >= this.startPfn) return pfn;
+    // Once more, from the limit down to where the first search began. (Linux compares the unsigned end of the range.)
+    const startLast = tree.last(start);
+    const again = startLast < end ? tree.search(ANCHOR, end, nrPages, align) : -1;
+    return again <= startLast ? -1 : again;
+  }
+
+  /** Adds a range below the tree's `above`; the next search begins there. */
+  #insert(pfn: number, last: number): void {
+    const tree = this.#tree;
     const range = tree.insertBelow(tree.above, pfn, last);
     if (last < this.#pfn32) this.#below32 = range;
     else this.#below = range;
-    return pfn;
+  }
+
+  /** Where `alloc` would place a range now, without doing so; -1 for nowhere. */
+  peek(nrPages: number, limitPfn: number): number {
+    return isPages(nrPages) && isPfn(limitPfn) ? this.#search(nrPages, limitPfn, 2 ** log2Ceil(nrPages)) : -1;
+  }
+
+  /**
+   * Takes the range at a page, as `alloc` that placed it there: for one who watches another allocator and does as that did.
+   * @returns 0; EINVAL for no range of pages, or when something of it is taken
+   */
+  allocAt(pfn: number, nrPages: number): number {
+    if (!isPages(nrPages) || !isPfn(pfn) || !isPfn(pfn + nrPages - 1)) return EINVAL;
+    const tree = this.#tree;
+    const last = pfn + nrPages - 1;
+    const above = tree.firstReaching(pfn);
+    if (tree.first(above) <= last) return EINVAL;
+    tree.above = above;
+    this.#insert(pfn, last);
+    return 0;
   }
 
   /** Gives the range that holds a page back to the tree (free_iova). @returns 0, or ENOENT when none does */
@@ -217,6 +246,11 @@ export class IovaDomain {
     }
     tree.insertBelow(range, from, last);
     return 0;
+  }
+
+  /** Whether nothing of a range is taken; false for no range of pages. */
+  isFree(pfn: number, nrPages: number): boolean {
+    return isPages(nrPages) && isPfn(pfn) && this.#tree.first(this.#tree.firstReaching(pfn)) >= pfn + nrPages;
   }
 
   /** First page of the range that holds a page, or -1 (find_iova). */

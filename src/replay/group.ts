@@ -24,11 +24,15 @@ import { Topology } from './topology.ts';
 
 /** Kinds of stored events; the first double of their record. */
 export const StoredKind = { map: 1, unmap: 2, attach: 3, detach: 4, mark: 5 } as const;
-/** Doubles per stored event: kind and CPU packed, first byte, bytes, paddr (map) or name number (others), time in ns. */
+/** Doubles per stored event: kind, CPU and context packed, first byte, bytes, paddr (map) or name number (others), time in ns. */
 export const STORED_DOUBLES = 5;
 const STORED: number = STORED_DOUBLES;
-/** First double: kind + 8 * CPU. */
+/** First double: kind + 8 * CPU + 2^32 * (interrupt level + 4 * number of the context). */
 export const STORED_CPU = 8;
+export const STORED_CONTEXT: number = 2 ** 32;
+export const STORED_LEVELS = 4;
+/** Contexts with numbers that are kept; those of longer traces share them. */
+const KEPT_CONTEXTS = 2 ** 19 - 1;
 
 /** Bits of a decision: a map event begins a call, ends one; the rest is the slot of the call. */
 export const DECISION_BEGINS = 1;
@@ -59,6 +63,8 @@ const { map: EVENT_MAP, unmap: EVENT_UNMAP, qiSubmit: QI_SUBMIT, cacheTag: CACHE
 const { map: STORED_MAP, unmap: STORED_UNMAP } = StoredKind;
 const { task: TASK, softirq: SOFTIRQ } = IrqContext;
 const CPU: number = STORED_CPU;
+const CONTEXT: number = STORED_CONTEXT;
+const LEVELS: number = STORED_LEVELS;
 const BEGINS: number = DECISION_BEGINS;
 const ENDS: number = DECISION_ENDS;
 const SLOT_SHIFT: number = DECISION_SHIFT;
@@ -67,6 +73,8 @@ const NR_DEPTHS: number = Object.keys(IrqContext).length;
 
 interface ContextState {
   readonly id: number;
+  /** Its part of the first double of stored events. */
+  readonly stored: number;
   /** The live record that a next map event may continue, or -1; its event, since records are reused once released. */
   last: number;
   lastEvent: number;
@@ -147,7 +155,7 @@ export class Grouper implements TraceSink {
     const at = this.log.reserve(STORED);
     const { data } = this.log;
     const { cpu, irqContext } = event;
-    data[at] = kind + CPU * cpu;
+    data[at] = kind + CPU * cpu + state.stored;
     data[at + 1] = start;
     data[at + 2] = nrBytes;
     data[at + 3] = extra;
@@ -205,6 +213,7 @@ export class Grouper implements TraceSink {
     if (state === undefined) {
       state = {
         id,
+        stored: CONTEXT * (LEVELS * (id & KEPT_CONTEXTS) + event.irqContext),
         last: -1,
         lastEvent: -1,
         lastNs: 0,

@@ -1,4 +1,5 @@
 export { AMD_COMMANDS } from './amd-commands.ts';
+export { attribute } from './attribution.ts';
 export type { CommandCounts, CommandSet, PageCommand } from './commands.ts';
 export { PageLog } from './commands.ts';
 export type { ComparedBy, Comparison, PredictedSide } from './compare.ts';
@@ -11,8 +12,8 @@ export { HARDWARE_MODELS, commandSet } from './machines.ts';
 export { AmdObserved, Observed, VtdObserved } from './observed.ts';
 export type { Plan } from './plan.ts';
 export { CallKind, planCalls } from './plan.ts';
-export type { MarkCounts, RunOptions, RunResult } from './player.ts';
-export { Player } from './player.ts';
+export type { MarkCounts, RunOptions, RunResult, UnmapPolicy } from './player.ts';
+export { Player, UNMAP_POLICIES } from './player.ts';
 export type { SpillStore } from './record-log.ts';
 export { BLOCK_DOUBLES, RecordLog } from './record-log.ts';
 export type { TraceDomain } from './topology.ts';

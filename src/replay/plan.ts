@@ -65,6 +65,8 @@ export interface Plan {
   readonly inferredDomains: number;
   /** Which rule told the calls: `dma-events`, `inferred`, or both. */
   readonly rule: string;
+  /** By domain the first event at which it unmapped lazily, Infinity for never; null when that was not asked for. */
+  readonly lazyFrom: readonly number[] | null;
 }
 
 /** More colliding address spaces than this are noise: the rest counts as overlapping. */
@@ -114,13 +116,18 @@ const TRACKED: number = MAX_TRACKED;
 /** Events that are planned at a time. */
 const PART = 2048;
 
-/** Builds the plan of a finished first pass. */
-export function planCalls(grouper: Grouper, spill: SpillStore | null = null): Plan {
-  return new Planner(grouper, spill).run();
+/** Builds the plan of a finished first pass. @param lazyFrom what `attribute` returned, if its pass was run */
+export function planCalls(
+  grouper: Grouper,
+  spill: SpillStore | null = null,
+  lazyFrom: readonly number[] | null = null,
+): Plan {
+  return new Planner(grouper, spill, lazyFrom).run();
 }
 
 class Planner {
   readonly #grouper: Grouper;
+  readonly #lazyFrom: readonly number[] | null;
   readonly #topology: Topology;
   readonly #calls: RecordLog;
   readonly #mapped: PageSet[] = [];
@@ -141,11 +148,14 @@ class Planner {
   #overlapping = 0;
   #partialUnmaps = 0;
 
-  constructor(grouper: Grouper, spill: SpillStore | null) {
+  constructor(grouper: Grouper, spill: SpillStore | null, lazyFrom: readonly number[] | null) {
     this.#grouper = grouper;
+    this.#lazyFrom = lazyFrom;
     this.#topology = grouper.topology;
     this.#calls = new RecordLog(spill);
     this.#candidates = this.#topology.domains.map((domain) => domain.number);
+    // Those that attribution needed.
+    this.#nrInferred = this.#topology.domains.filter((domain) => domain.inferred).length;
   }
 
   run(): Plan {
@@ -168,6 +178,7 @@ class Planner {
       partialUnmaps: this.#partialUnmaps,
       inferredDomains: this.#nrInferred,
       rule,
+      lazyFrom: this.#lazyFrom,
     };
   }
 
@@ -343,7 +354,7 @@ class Planner {
     const end = start + nrBytes;
     let domain: number;
     if (decision !== NO_CALL) {
-      domain = this.#domainOfSlot[decision];
+      domain = told >= 0 ? told : this.#domainOfSlot[decision];
       this.#domainOfSlot[decision] = NOT_LIVE;
     } else {
       const tracked = nrBytes <= MAX_TRACKED;

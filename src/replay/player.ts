@@ -6,6 +6,7 @@
  * after the unmap (must reach nothing). What hits a cache that should have been flushed counts as a violation.
  */
 import type { MapFlush, UnmapFlush } from '../drivers/index.ts';
+import { UNMAP_FLUSHES } from '../drivers/index.ts';
 import { DmaCookie } from '../dma/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
 import type { Device, IommuDomain } from '../iommu/index.ts';
@@ -15,19 +16,25 @@ import type { HardwareModel } from './machines.ts';
 import { commandSet, makeMachine } from './machines.ts';
 import { PageSet } from './page-set.ts';
 import type { Plan } from './plan.ts';
-import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CallKind, MAX_TRACKED } from './plan.ts';
+import { CALL_CPU, CALL_DOMAIN, CALL_DOUBLES, CALL_WINDOW, CallKind, MAX_TRACKED } from './plan.ts';
 import type { CommandCounts, PageLog } from './commands.ts';
 import { noCommands } from './commands.ts';
 import { CommandRecorder } from './recorder.ts';
 import type { RecordReader } from './record-log.ts';
 import { Renames } from './renames.ts';
+import { TICK_MS } from './tick.ts';
+
+/** `recorded`: each domain as the trace shows it, strict and from some time on lazy. Needs a plan with `lazyFrom`. */
+export type UnmapPolicy = UnmapFlush | 'recorded';
+
+export const UNMAP_POLICIES: readonly UnmapPolicy[] = [...UNMAP_FLUSHES, 'recorded'];
 
 export interface RunOptions {
   /** Default vtd. */
   readonly model?: HardwareModel;
   readonly preset: string;
   readonly mapFlush: MapFlush;
-  readonly unmapFlush: UnmapFlush;
+  readonly unmapFlush: UnmapPolicy;
   readonly cachingMode: boolean;
   /** Keeps the sequence of page-selective invalidations, for a comparison. */
   readonly keepPages?: boolean;
@@ -43,7 +50,7 @@ export interface MarkCounts {
 export interface RunResult {
   readonly preset: string;
   readonly mapFlush: MapFlush;
-  readonly unmapFlush: UnmapFlush;
+  readonly unmapFlush: UnmapPolicy;
   readonly commands: CommandCounts;
   readonly doorbells: number;
   /** Invalidation commands (waits not counted) made by map calls, per map call. */
@@ -74,8 +81,6 @@ const { map: MAP, unmap: UNMAP, direct: DIRECT, attach: ATTACH } = CallKind;
 const RECORD: number = CALL_DOUBLES;
 const CPU: number = CALL_CPU;
 const DOMAIN: number = CALL_DOMAIN;
-/** HZ = 250, what distributions build (and what the recorded kernels have). */
-const TICK_MS = 4;
 
 class DomainState {
   readonly domain: IommuDomain;
@@ -87,7 +92,11 @@ class DomainState {
   readonly queued: PageSet = new PageSet();
   readonly renames: Renames = new Renames();
 
-  constructor(domain: IommuDomain, devices: readonly Device[], cookie: DmaCookie) {
+  /** The event from which on unmaps are lazy; Infinity when they are as they were at the start. */
+  lazyFrom: number;
+
+  constructor(domain: IommuDomain, devices: readonly Device[], cookie: DmaCookie, lazyFrom: number) {
+    this.lazyFrom = lazyFrom;
     this.domain = domain;
     this.devices = devices;
     this.cookie = cookie;
@@ -103,7 +112,10 @@ export class Player {
   readonly #domains: (DomainState | undefined)[] = [];
   readonly #windows = new Histogram();
   readonly #marks: MarkCounts[] = [];
+  /** Some domain may have a flush queue. */
   readonly #lazy: boolean;
+  /** By domain the event at which its queue starts; null when all are alike. */
+  readonly #lazyFrom: readonly number[] | null;
   #chunks: Float64Array = new Float64Array(1024);
   /** Where the accesses of the last `#access` led. */
   #outcomes: Float64Array = new Float64Array(1024);
@@ -124,7 +136,11 @@ export class Player {
   constructor(plan: Plan, options: RunOptions) {
     this.#plan = plan;
     this.#options = options;
-    this.#lazy = options.unmapFlush === 'lazy';
+    this.#lazy = options.unmapFlush !== 'strict';
+    this.#lazyFrom = options.unmapFlush === 'recorded' ? plan.lazyFrom : null;
+    if (options.unmapFlush === 'recorded' && plan.lazyFrom === null) {
+      throw new RangeError('which domains unmap lazily was not asked for when the plan was made; see attribute');
+    }
     const model = options.model ?? 'vtd';
     this.#recorder = new CommandRecorder(commandSet(model), options.keepPages ?? false);
     this.machine = makeMachine({ ...options, model }, plan, this.#recorder);
@@ -283,8 +299,9 @@ export class Player {
       windowClosed: (queuedNs, flushedNs) => this.#windows.add(flushedNs - queuedNs),
     });
     // Also where the hardware forces strict: the run shows what lazy would do there.
-    if (this.#lazy) cookie.startQueue();
-    return new DomainState(domain, this.#plan.domains[number]?.devices ?? [], cookie);
+    if (this.#options.unmapFlush === 'lazy') cookie.startQueue();
+    const devices = this.#plan.domains[number]?.devices ?? [];
+    return new DomainState(domain, devices, cookie, this.#lazyFrom?.[number] ?? Infinity);
   }
 
   #released(number: number, iova: number, nrBytes: number): void {
@@ -403,13 +420,18 @@ export class Player {
         this.#recorder.renamedBy = (start - iova) / 4096;
       }
     }
+    if (state.lazyFrom * CALL_WINDOW <= this.#recorder.window) {
+      state.cookie.startQueue();
+      state.lazyFrom = Infinity;
+    }
+    const isLazy = this.#lazy && state.cookie.isLazy;
     const before = this.#invalidations();
     // Queued pages are marked before the call: it may flush and release this very range.
-    if (this.#lazy && iova === start && nrBytes <= MAX_TRACKED) state.queued.add(iova, iova + nrBytes);
-    state.cookie.unmapAt(iova, nrBytes, this.#lazy ? cpu : 0);
+    if (isLazy && iova === start && nrBytes <= MAX_TRACKED) state.queued.add(iova, iova + nrBytes);
+    state.cookie.unmapAt(iova, nrBytes, isLazy ? cpu : 0);
     this.#unmapCommands += this.#invalidations() - before;
     this.#recorder.renamedBy = 0;
-    if (this.#lazy && state.cookie.deadlineNs < this.#nextDeadlineNs) this.#nextDeadlineNs = state.cookie.deadlineNs;
+    if (isLazy && state.cookie.deadlineNs < this.#nextDeadlineNs) this.#nextDeadlineNs = state.cookie.deadlineNs;
     if (state.cookie.unmappedBytes < nrBytes) {
       // Something of it was not mapped, so what is reachable now tells nothing about this unmap.
       this.#failed += 1;

@@ -125,6 +125,18 @@ describe('compare', () => {
     expect(JSON.parse(lazy.out)).toMatchObject({ hardware: { cachingMode: false }, compare: { unmapFlush: 'lazy' } });
   });
 
+  test('recorded: strict and lazy groups in one trace, told apart; alone or beside others it is what is compared', () => {
+    const mixed = join(root, 'traces/intel-cmon-fq-small-6.1');
+    const args = ['replay', join(mixed, 'trace.txt.gz'), '--compare', join(mixed, 'qemu-inval.log.gz'), '--json'];
+    const policies = ['--preset', 'linux-6.1', '--map-flush', 'sync-map', '--unmap-flush'];
+    const recorded = run([...args, ...policies, 'lazy,recorded']);
+    expect(recorded.code).toBe(0);
+    const report = JSON.parse(recorded.out);
+    expect(report.compare).toMatchObject({ unmapFlush: 'recorded', matching: 2062, identical: true });
+    expect(report.runs.map((played: { unmapFlush: string }) => played.unmapFlush)).toEqual(['lazy', 'recorded']);
+    expect(run([...args, ...policies, 'lazy']).code).toBe(1);
+  });
+
   test('different: exit 1, and the first difference is named', () => {
     const { code, out } = run(['replay', TRACE, '--compare', LOG, '--preset', 'linux-6.1']);
     expect(code).toBe(1);

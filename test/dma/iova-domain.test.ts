@@ -97,6 +97,47 @@ describe('IovaDomain without magazines', () => {
     );
   });
 
+  test('one who watches and does the same by address sees each place coming', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        const domain = new IovaDomain();
+        const watcher = new IovaDomain();
+        const live: number[] = [];
+        for (const todo of steps) {
+          if ('limit' in todo) {
+            const seen = watcher.peek(todo.nrPages, todo.limit);
+            const pfn = domain.alloc(todo.nrPages, todo.limit);
+            if (pfn < 0) continue;
+            expect(seen).toBe(pfn);
+            expect(watcher.isFree(pfn, todo.nrPages)).toBe(true);
+            expect(watcher.allocAt(pfn, todo.nrPages)).toBe(0);
+            expect(watcher.isFree(pfn, todo.nrPages)).toBe(false);
+            // Taken is taken, from either side.
+            expect(watcher.allocAt(pfn + todo.nrPages - 1, 2)).toBe(EINVAL);
+            live.push(pfn);
+          } else if (live.length > 0) {
+            const [pfn] = live.splice(todo.at % live.length, 1);
+            expect([domain.free(pfn), watcher.free(pfn)]).toEqual([0, 0]);
+          }
+          expect(watcher.searchState.below32).toBe(domain.searchState.below32);
+          expect(watcher.nrRanges).toBe(live.length);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  test('no range of pages: nowhere to be placed, taken or free', () => {
+    const domain = new IovaDomain();
+    expect([domain.peek(0, LOW), domain.peek(1, -1), domain.peek(LOW + 2, LOW)]).toEqual([-1, -1, -1]);
+    expect([domain.allocAt(1, 0), domain.allocAt(-1, 1), domain.allocAt(IOVA_LAST_PFN, 2)]).toEqual([
+      EINVAL,
+      EINVAL,
+      EINVAL,
+    ]);
+    expect([domain.isFree(1, 0), domain.isFree(1, 1)]).toEqual([false, true]);
+  });
+
   test('a search begins below the last placement, and at a gap freed above it', () => {
     const domain = new IovaDomain();
     const got = [1, 1, 1, 1].map((nrPages) => domain.alloc(nrPages, LOW));

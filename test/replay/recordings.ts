@@ -3,10 +3,10 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
-import type { MapFlush, UnmapFlush } from '../../src/drivers/index.ts';
+import type { MapFlush } from '../../src/drivers/index.ts';
 import type { Comparison, RunResult } from '../../src/replay/index.ts';
-import { Grouper, Player, VtdObserved, compareRun, planCalls } from '../../src/replay/index.ts';
-import type { HardwareModel, Observed, Plan } from '../../src/replay/index.ts';
+import { Grouper, Player, VtdObserved, attribute, compareRun, planCalls } from '../../src/replay/index.ts';
+import type { HardwareModel, Observed, Plan, UnmapPolicy } from '../../src/replay/index.ts';
 import { FtraceTextReader, Names, QemuLogReader } from '../../src/trace/index.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -56,15 +56,15 @@ export function traceText({ folder }: Recording): string {
   return gunzipSync(readFileSync(join(folder, 'trace.txt.gz'))).toString('latin1');
 }
 
-/** The plan of a text trace. */
-export function planOf(text: string): Plan {
+/** The plan of a text trace. @param options attributed: with the pass that finds the domain and mode of each call */
+export function planOf(text: string, { attributed = false }: { attributed?: boolean } = {}): Plan {
   const names = new Names();
   const grouper = new Grouper(names);
   const reader = new FtraceTextReader(names, grouper);
   reader.push(Buffer.from(text, 'latin1'));
   reader.end();
   grouper.finish();
-  return planCalls(grouper);
+  return planCalls(grouper, null, attributed ? attribute(grouper) : null);
 }
 
 export function observedOf({ folder }: Recording): Observed {
@@ -88,7 +88,7 @@ export function play(
     cachingMode: boolean;
     model?: HardwareModel;
     mapFlush?: MapFlush;
-    unmapFlush?: UnmapFlush;
+    unmapFlush?: UnmapPolicy;
   },
 ): { player: Player; result: RunResult } {
   const player = new Player(plan, {

@@ -163,5 +163,9 @@ export class AmdviUnit extends Unit {
     return true;
   }
 
+  override tagOf(): string {
+    return '';
+  }
+
   protected override emptied(): void {}
 }

@@ -67,6 +67,8 @@ function describeCommand(command: Command): string {
       return 'a wait';
     case 'other':
       return 'something else';
+    default:
+      return command.kind satisfies never;
   }
 }
 

@@ -7,20 +7,19 @@
  * of a call every walk that these values allow must give what the call promised (walks.ts). DESIGN.md section 6 has the
  * promises, docs/contracts.md what cannot be seen.
  */
-import { hex } from '../base/index.ts';
-import type { Device, IommuDomain, IommuOps, IotlbGather, Mapped } from '../iommu/index.ts';
+import type { Device, IommuDomain, IommuOps, IotlbGather } from '../iommu/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { AmdviUnit } from './amdvi-unit.ts';
-import type { ContractId, Finding, FindingKind } from './finding.ts';
-import { describeEntry, describeValue, missingFor, nearestTo, wordsOf } from './explain.ts';
+import type { ContractId, Finding } from './finding.ts';
 import type { Promised } from './promises.ts';
+import type { Due } from './reports.ts';
+import { freedFinding, memoryFinding, staleFinding, unknownFinding } from './reports.ts';
 import { Tables } from './tables.ts';
-import { WALK } from './stale-values.ts';
 import type { DeviceState, Unit } from './unit.ts';
-import { NOWHERE, Walks } from './walks.ts';
-import type { Source } from './walks.ts';
+import { FROM_MEMORY, NOWHERE, Walks } from './walks.ts';
 import { VtdUnit } from './vtd-unit.ts';
+import { watchOps } from './watched-ops.ts';
 import { WatchedPlatform } from './watched-platform.ts';
 import type { PlatformWatcher } from './watched-platform.ts';
 
@@ -140,87 +139,16 @@ export class Sanitizer implements PlatformWatcher {
    * wrapper would be bypassed. @returns the same object
    */
   watch<T extends IommuOps>(ops: T): T {
-    const patched = ops as IommuOps & Record<string, unknown>;
-    const set = (name: keyof IommuOps, value: unknown): void => {
-      Object.defineProperty(patched, name, { value, configurable: true, writable: true, enumerable: false });
-    };
-    const mapPages = ops.mapPages.bind(ops);
-    set(
-      'mapPages',
-      (
-        domain: IommuDomain,
-        iova: number,
-        paddr: number,
-        pgsize: number,
-        pgcount: number,
-        prot: number,
-        mapped: Mapped,
-      ) => {
-        this.#enter();
-        const errno = mapPages(domain, iova, paddr, pgsize, pgcount, prot, mapped);
-        this.#leave();
-        if (mapped.bytes > 0) this.#mapped(domain, iova, paddr, mapped.bytes, prot);
-        return errno;
-      },
-    );
-    const unmapPages = ops.unmapPages.bind(ops);
-    set('unmapPages', (domain: IommuDomain, iova: number, pgsize: number, pgcount: number, gather: IotlbGather) => {
-      const tables = this.#enter();
-      const wasLazy = tables.lazy;
-      tables.lazy = gather.queued;
-      const nrBytes = unmapPages(domain, iova, pgsize, pgcount, gather);
-      tables.lazy = wasLazy;
-      this.#leave();
-      if (nrBytes > 0 && !gather.queued) this.#unmapped(domain, iova, nrBytes, gather);
-      return nrBytes;
+    watchOps(ops, {
+      enter: (queued) => this.#enter(queued),
+      leave: () => this.#leave(),
+      own: (name, inner) => this.#own(name, inner),
+      mapped: (domain, iova, paddr, nrBytes, prot) => this.#mapped(domain, iova, paddr, nrBytes, prot),
+      unmapped: (domain, iova, nrBytes, gather) => this.#unmapped(domain, iova, nrBytes, gather),
+      synced: (gather) => this.#synced(gather),
+      flushed: (domain) => this.#call?.flushed.push(domain),
+      moved: (domain, device) => this.#moved(domain, device),
     });
-    const iotlbSyncMap = ops.iotlbSyncMap.bind(ops);
-    set('iotlbSyncMap', (domain: IommuDomain, iova: number, nrBytes: number) =>
-      this.#own('iotlb_sync_map', () => iotlbSyncMap(domain, iova, nrBytes)),
-    );
-    const iotlbSync = ops.iotlbSync.bind(ops);
-    set('iotlbSync', (domain: IommuDomain, gather: IotlbGather) => {
-      this.#own('iotlb_sync', () => {
-        iotlbSync(domain, gather);
-        this.#synced(gather);
-      });
-    });
-    const flushIotlbAll = ops.flushIotlbAll.bind(ops);
-    set('flushIotlbAll', (domain: IommuDomain) => {
-      this.#own('flush_iotlb_all', () => {
-        flushIotlbAll(domain);
-        this.#call?.flushed.push(domain);
-      });
-    });
-    const attachDev = ops.attachDev.bind(ops);
-    set('attachDev', (domain: IommuDomain, device: Device) =>
-      this.#own('attach_dev', () => {
-        const errno = attachDev(domain, device);
-        if (errno === 0) this.#moved(domain, device);
-        return errno;
-      }),
-    );
-    const detachDev = ops.detachDev.bind(ops);
-    set('detachDev', (domain: IommuDomain, device: Device) => {
-      this.#own('detach_dev', () => {
-        detachDev(domain, device);
-        this.#moved(null, device);
-      });
-    });
-    const direct = ops.mapSgDirect?.bind(ops);
-    if (direct !== undefined) {
-      set('mapSgDirect', (domain: IommuDomain, iova: number, chunks: Float64Array, nr: number, prot: number) => {
-        this.#enter();
-        const errno = direct(domain, iova, chunks, nr, prot);
-        this.#leave();
-        let at = iova;
-        for (let i = 0; i < nr && errno >= 0; i++) {
-          this.#mapped(domain, at, chunks[2 * i], chunks[2 * i + 1], prot);
-          at += chunks[2 * i + 1];
-        }
-        return errno;
-      });
-    }
     return ops;
   }
 
@@ -256,15 +184,17 @@ export class Sanitizer implements PlatformWatcher {
 
   readonly #loose: Promised[] = [];
 
-  #enter(): Tables {
+  /** @param queued what is unmapped in it is left to a flush queue */
+  #enter(queued: boolean): void {
     this.#inDriver += 1;
     const { tables, platform } = this.#ready();
     if (this.#call === null) tables.nowNs = platform.nowNs();
-    return tables;
+    tables.lazy = queued;
   }
 
   #leave(): void {
     this.#inDriver -= 1;
+    this.#ready().tables.lazy = false;
   }
 
   #mapped(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): void {
@@ -354,50 +284,7 @@ export class Sanitizer implements PlatformWatcher {
   }
 
   #freed(pfn: number): void {
-    const { tables } = this.#ready();
-    const node = tables.node(pfn);
-    if (node === undefined) return;
-    const [space] = node.spaces;
-    const value = this.#pointerTo(pfn);
-    const { values } = tables;
-    this.#report({
-      contract: 'C-TABLE-LIVE',
-      call: this.#call?.name ?? 'free',
-      unit: space.unit.index,
-      sid: -1,
-      domainId: space.domainId,
-      iova: node.base * PAGE,
-      nrBytes: 512 ** node.level * PAGE,
-      level: value < 0 ? node.level + 1 : values.level[value],
-      kind: 'table',
-      stale:
-        value < 0
-          ? `a table entry in memory still leads to the freed page ${hex(pfn * PAGE)}`
-          : describeValue(tables, value),
-      store: value < 0 ? null : wordsOf(tables, value),
-      missing: missingFor(space.unit, space.domainId, node.base, 512 ** node.level, false),
-      nearest: nearestTo(
-        space.unit,
-        space.domainId,
-        node.base,
-        512 ** node.level,
-        value < 0 ? 0 : values.step[value],
-        true,
-      ),
-    });
-  }
-
-  /** A stale copy of an entry that leads to a frame, -1 for none. */
-  #pointerTo(pfn: number): number {
-    const { tables } = this.#ready();
-    const { values } = tables;
-    for (const space of tables.spaces) {
-      for (let at = space.newest; at >= 0; at = values.older[at]) {
-        const target = (values.hi[at] & 0xfffff) * 2 ** 20 + (values.lo[at] >>> 12);
-        if (values.cls[at] === WALK && target === pfn) return at;
-      }
-    }
-    return -1;
+    this.#report(freedFinding(this.#call?.name ?? 'free', this.#ready().tables, pfn));
   }
 
   // Judging.
@@ -446,7 +333,7 @@ export class Sanitizer implements PlatformWatcher {
   }
 
   #judgePages(call: Call, promise: Promised, contract: ContractId): void {
-    const { walks } = this.#ready();
+    const { walks, tables } = this.#ready();
     this.#nrPages += promise.pages;
     for (const [sid, domain] of this.#domainOf) {
       if (domain !== promise.domain) continue;
@@ -459,13 +346,13 @@ export class Sanitizer implements PlatformWatcher {
           const inMemory = walks.inMemory(state.current, page);
           const { sameFor } = walks;
           if (inMemory !== expected) {
-            this.#reportMemory(call, contract, unit, state, page, expected, inMemory);
+            this.#report(memoryFinding({ contract, call: call.name }, unit, state, page, expected, inMemory));
             return;
           }
           if (promise.kind === 'gone') {
             const replica = walks.replicaOf(state.current, page);
             if (replica !== NOWHERE) {
-              this.#reportMemory(call, contract, unit, state, page, expected, replica);
+              this.#report(memoryFinding({ contract, call: call.name }, unit, state, page, expected, replica));
               return;
             }
           }
@@ -477,7 +364,7 @@ export class Sanitizer implements PlatformWatcher {
           walks.all(unit, state, page);
           for (let o = 0; o < walks.outcomes.length; o++) {
             if (walks.outcomes[o] === expected) continue;
-            this.#reportStale(call, contract, unit, state, page, walks.sources[o]);
+            this.#report(staleFinding({ contract, call: call.name }, tables, unit, state, page, walks.sources[o]));
             return;
           }
           i += 1;
@@ -496,23 +383,23 @@ export class Sanitizer implements PlatformWatcher {
 
   #judgeDevice(call: Call, domain: IommuDomain | null, device: Device): void {
     if (this.#domainOf.get(device.sid) !== domain) return;
-    const { walks } = this.#ready();
+    const { walks, tables } = this.#ready();
+    const due: Due = { contract: 'C-ATTACH', call: call.name };
     for (const { unit } of this.#units) {
       if (!unit.isOn) continue;
       if (unit.unknown !== null) {
-        this.#reportUnknown(call, unit, device.sid);
+        this.#report(unknownFinding(due, unit, device.sid));
         unit.unknown = null;
       }
       const state = unit.devices.get(device.sid);
       if (state === undefined) continue;
       if (state.stale.length > 0) {
         const [stale] = state.stale;
-        this.#reportStale(call, 'C-ATTACH', unit, state, 0, { value: -1, entry: stale, space: null, isOldRoot: false });
+        this.#report(staleFinding(due, tables, unit, state, 0, { ...FROM_MEMORY, entry: stale }));
         continue;
       }
       if (state.current.kind !== 'table') continue;
       const space = unit.space(state.current.domainId);
-      const { tables } = this.#ready();
       for (const old of space.oldRoots) {
         const node = tables.node(old.pfn);
         if (node === undefined) continue;
@@ -522,7 +409,7 @@ export class Sanitizer implements PlatformWatcher {
             differs = page;
         });
         if (differs < 0) continue;
-        this.#reportStale(call, 'C-ATTACH', unit, state, differs, { value: -1, entry: null, space, isOldRoot: true });
+        this.#report(staleFinding(due, tables, unit, state, differs, { ...FROM_MEMORY, space, isOldRoot: true }));
         break;
       }
     }
@@ -540,12 +427,8 @@ export class Sanitizer implements PlatformWatcher {
         if (state === undefined || space === undefined) continue;
         for (let at = space.oldest; at >= 0; at = values.newer[at]) {
           if (values.lazy[at] === 0 || values.step[at] > call.step) continue;
-          this.#reportStale(call, 'C-LAZY-BOUND', unit, state, values.page[at], {
-            value: at,
-            entry: null,
-            space,
-            isOldRoot: false,
-          });
+          const due: Due = { contract: 'C-LAZY-BOUND', call: call.name };
+          this.#report(staleFinding(due, tables, unit, state, values.page[at], { ...FROM_MEMORY, value: at, space }));
           return;
         }
       }
@@ -563,128 +446,15 @@ export class Sanitizer implements PlatformWatcher {
         ({ current }) => current.kind === 'table' && current.domainId === space.domainId,
       );
       if (state === undefined) continue;
-      this.#reportStale(call, 'C-LAZY-BOUND', space.unit, state, values.page[at], {
-        value: at,
-        entry: null,
-        space,
-        isOldRoot: false,
-      });
+      const due: Due = { contract: 'C-LAZY-BOUND', call: call.name };
+      this.#report(staleFinding(due, tables, space.unit, state, values.page[at], { ...FROM_MEMORY, value: at, space }));
       values.lazy[at] = 0;
     }
   }
 
-  // Reports.
-
-  #report(finding: Finding): void {
+  #report(finding: Finding | null): void {
+    if (finding === null) return;
     if (this.findings.length < this.#options.maxFindings) this.findings.push(finding);
     else this.nrMore += 1;
-  }
-
-  #reportMemory(
-    call: Call,
-    contract: ContractId,
-    unit: Unit,
-    state: DeviceState,
-    page: number,
-    expected: number,
-    found: number,
-  ): void {
-    const say = (outcome: number): string =>
-      outcome === NOWHERE ? 'nothing' : `${hex(Math.floor(outcome / 4) * PAGE)}, rights ${outcome % 4}`;
-    this.#report({
-      contract,
-      call: call.name,
-      unit: unit.index,
-      sid: state.sid,
-      domainId: state.current.domainId,
-      iova: page * PAGE,
-      nrBytes: PAGE,
-      level: 1,
-      kind: 'wrong-entry',
-      stale: `the tables give ${say(found)} where the call promised ${say(expected)}`,
-      store: null,
-      missing: 'no invalidation helps: the entries themselves are wrong',
-      nearest: [],
-    });
-  }
-
-  #reportUnknown(call: Call, unit: Unit, sid: number): void {
-    this.#report({
-      contract: 'C-ATTACH',
-      call: call.name,
-      unit: unit.index,
-      sid,
-      domainId: 0,
-      iova: 0,
-      nrBytes: 0,
-      level: 0,
-      kind: 'context',
-      stale: unit.unknown ?? '',
-      store: null,
-      missing: 'a global context-cache invalidation, and after it a global IOTLB invalidation',
-      nearest: [],
-    });
-  }
-
-  #reportStale(call: Call, contract: ContractId, unit: Unit, state: DeviceState, page: number, source: Source): void {
-    const { tables } = this.#ready();
-    const { values } = tables;
-    const { value, entry, space } = source;
-    const base = { call: call.name, unit: unit.index, sid: state.sid, iova: page * PAGE, nrBytes: PAGE };
-    if (value >= 0 && space !== null) {
-      const isWalk = values.cls[value] === WALK;
-      const lags = values.cached[value] === 0 || values.settled[value] === Infinity;
-      const isNothing = unit.format.kind(values.lo[value], values.hi[value], values.level[value]) === 0;
-      let kind: FindingKind = isNothing ? 'not-present' : isWalk ? 'table' : 'translation';
-      if (lags) kind = 'memory';
-      const isLate = values.lazy[value] === 1 && contract === 'C-MAP-VISIBLE';
-      this.#report({
-        ...base,
-        contract: isLate ? 'C-LAZY-BOUND' : contract,
-        domainId: space.domainId,
-        level: values.level[value],
-        kind,
-        stale: describeValue(tables, value),
-        store: wordsOf(tables, value),
-        missing: lags
-          ? `a flush of the cache line or write buffer at ${hex(values.paddr[value])}`
-          : missingFor(unit, space.domainId, values.page[value], values.pages[value], !isWalk),
-        nearest: nearestTo(unit, space.domainId, values.page[value], values.pages[value], values.step[value], isWalk),
-      });
-      return;
-    }
-    const level = 0;
-    if (entry !== null) {
-      this.#report({
-        ...base,
-        contract,
-        domainId: entry.entry.domainId,
-        level,
-        kind: entry.cached ? 'context' : 'memory',
-        stale: `the device's entry may still be held as ${describeEntry(entry.entry)}`,
-        store: {
-          step: entry.step,
-          paddr: entry.paddr,
-          before: describeEntry(entry.entry),
-          after: describeEntry(state.current),
-        },
-        missing: entry.cached
-          ? `an invalidation of the entry of device ${hex(state.sid)}${unit instanceof VtdUnit ? `, domain ${entry.entry.kind === 'blocked' ? 0 : entry.entry.domainId}` : ''}`
-          : `a flush of the cache line at ${hex(entry.paddr)}`,
-        nearest: nearestTo(unit, -1, 0, 0, entry.step, true),
-      });
-      return;
-    }
-    this.#report({
-      ...base,
-      contract,
-      domainId: space?.domainId ?? state.current.domainId,
-      level,
-      kind: 'translation',
-      stale: `domain id ${space?.domainId ?? 0} was used with other tables before, and translations of those may be left`,
-      store: null,
-      missing: `an invalidation of all of domain ${space?.domainId ?? 0}`,
-      nearest: nearestTo(unit, space?.domainId ?? 0, 0, Infinity, 0, true),
-    });
   }
 }

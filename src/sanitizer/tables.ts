@@ -294,7 +294,7 @@ export class Tables {
     values.paddr[at] = this.#store.paddr;
     values.newLo[at] = this.#store.newLo;
     values.newHi[at] = this.#store.newHi;
-    if (space.unit.storesLag && !this.#showsNow()) {
+    if (space.unit.storesLag) {
       values.settled[at] = Infinity;
       this.unsettled.add(at);
     } else {
@@ -303,11 +303,6 @@ export class Tables {
       // Nothing lags and nothing is cached.
       if (!cached) this.drop(at);
     }
-  }
-
-  /** Whether the device's view of memory has the store that is under way: never yet, it has just been made. */
-  #showsNow(): boolean {
-    return false;
   }
 
   /** A stale copy of an entry keeps the table that it leads to. */
@@ -333,6 +328,18 @@ export class Tables {
     this.unsettled.delete(at);
     if (values.cls[at] === WALK) this.#holdTable(space, at, false);
     values.remove(at);
+  }
+
+  /** A stale copy of an entry that leads to a frame, -1 for none. */
+  pointerTo(pfn: number): number {
+    const { values } = this;
+    for (const space of this.spaces) {
+      for (let at = space.newest; at >= 0; at = values.older[at]) {
+        if (values.cls[at] !== WALK || entryPfn(values.lo[at], values.hi[at]) !== pfn) continue;
+        if (space.unit.format.kind(values.lo[at], values.hi[at], values.level[at]) === TABLE) return at;
+      }
+    }
+    return -1;
   }
 
   /** Leaf values that a copy of an entry may have put into the TLB outside of the pages that an invalidation covered. */

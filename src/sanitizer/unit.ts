@@ -304,6 +304,9 @@ export abstract class Unit {
   /** Whether an invalidation of device entries that names a domain reaches a cached one. */
   protected abstract matchesDomain(stale: StaleEntry, domainId: number): boolean;
 
+  /** What an invalidation of a cached device entry must name besides the device, for people. */
+  abstract tagOf(stale: StaleEntry): string;
+
   /** A cache was emptied as a whole. */
   protected abstract emptied(what: 'translations' | 'devices', step: number): void;
 

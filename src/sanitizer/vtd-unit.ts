@@ -241,6 +241,10 @@ export class VtdUnit extends Unit {
     return (stale.entry.kind === 'blocked' ? 0 : stale.entry.domainId) === domainId;
   }
 
+  override tagOf({ entry }: StaleEntry): string {
+    return `, domain id ${entry.kind === 'blocked' ? 0 : entry.domainId}`;
+  }
+
   protected override emptied(what: 'translations' | 'devices', step: number): void {
     if (what === 'devices') this.#emptiedDevices = step;
     else if (this.#emptiedDevices >= 0 && this.#emptiedDevices < step) this.unknown = null;

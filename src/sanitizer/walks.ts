@@ -19,7 +19,8 @@ export interface Source {
   readonly isOldRoot: boolean;
 }
 
-const FROM_MEMORY: Source = { value: -1, entry: null, space: null, isOldRoot: false };
+/** No stale value has a part in it. */
+export const FROM_MEMORY: Source = { value: -1, entry: null, space: null, isOldRoot: false };
 
 export class Walks {
   readonly #tables: Tables;
@@ -86,6 +87,8 @@ export class Walks {
     const space = unit.space(entry.domainId);
     if (space.nrLive > 0) this.#byTlb(space, page, stale);
     for (const root of space.oldRoots) {
+      // Beyond its reach no entry was read that could have been kept.
+      if (page >= spanPages(root.levels + 1)) continue;
       this.#add(this.leafOf(root.pfn, root.levels, page, 3), { ...source, space, isOldRoot: true });
     }
     if (page >= spanPages(entry.levels + 1)) {

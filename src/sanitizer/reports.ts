@@ -1,0 +1,162 @@
+/** From a wrong outcome to the finding that tells of it. */
+import { hex } from '../base/index.ts';
+import { describeEntry, describeValue, missingFor, nearestTo, wordsOf } from './explain.ts';
+import type { ContractId, Finding, FindingKind } from './finding.ts';
+import { WALK } from './stale-values.ts';
+import type { Tables } from './tables.ts';
+import type { DeviceState, Unit } from './unit.ts';
+import { NOWHERE } from './walks.ts';
+import type { Source } from './walks.ts';
+
+const PAGE = 4096;
+
+/** Which promise was due, and in which call. */
+export interface Due {
+  readonly contract: ContractId;
+  readonly call: string;
+}
+
+const say = (outcome: number): string =>
+  outcome === NOWHERE ? 'nothing' : `${hex(Math.floor(outcome / 4) * PAGE)}, rights ${outcome % 4}`;
+
+/** Memory itself does not say what was promised. */
+export function memoryFinding(
+  due: Due,
+  unit: Unit,
+  state: DeviceState,
+  page: number,
+  expected: number,
+  found: number,
+): Finding {
+  return {
+    ...due,
+    unit: unit.index,
+    sid: state.sid,
+    domainId: state.current.domainId,
+    iova: page * PAGE,
+    nrBytes: PAGE,
+    level: 1,
+    kind: 'wrong-entry',
+    stale: `the tables give ${say(found)} where the call promised ${say(expected)}`,
+    store: null,
+    missing: 'no invalidation helps: the entries themselves are wrong',
+    nearest: [],
+  };
+}
+
+/** Nobody has emptied a unit's caches since it got its tables. */
+export function unknownFinding(due: Due, unit: Unit, sid: number): Finding {
+  return {
+    ...due,
+    unit: unit.index,
+    sid,
+    domainId: 0,
+    iova: 0,
+    nrBytes: 0,
+    level: 0,
+    kind: 'context',
+    stale: unit.unknown ?? '',
+    store: null,
+    missing: 'a global context-cache invalidation, and after it a global IOTLB invalidation',
+    nearest: [],
+  };
+}
+
+/** A cache, or memory that lags, may give another outcome than was promised. */
+export function staleFinding(
+  due: Due,
+  tables: Tables,
+  unit: Unit,
+  state: DeviceState,
+  page: number,
+  source: Source,
+): Finding {
+  const { value, entry, space } = source;
+  if (value >= 0 && space !== null) return valueFinding(due, tables, unit, state.sid, page, value);
+  const base = { ...due, unit: unit.index, sid: state.sid, iova: page * PAGE, nrBytes: PAGE, level: 0 };
+  if (entry !== null) {
+    return {
+      ...base,
+      domainId: entry.entry.domainId,
+      kind: entry.cached ? 'context' : 'memory',
+      stale: `the device's entry may still be held as ${describeEntry(entry.entry)}`,
+      store: {
+        step: entry.step,
+        paddr: entry.paddr,
+        before: describeEntry(entry.entry),
+        after: describeEntry(state.current),
+      },
+      missing: entry.cached
+        ? `an invalidation of the entry of device ${hex(state.sid)}${unit.tagOf(entry)}`
+        : `a flush of the cache line at ${hex(entry.paddr)}`,
+      nearest: nearestTo(unit, -1, 0, 0, entry.step, true),
+    };
+  }
+  const domainId = space?.domainId ?? state.current.domainId;
+  return {
+    ...base,
+    domainId,
+    kind: 'translation',
+    stale: `domain id ${domainId} was used with other tables before, and translations of those may be left`,
+    store: null,
+    missing: `an invalidation of all of domain ${domainId}`,
+    nearest: nearestTo(unit, domainId, 0, Infinity, 0, true),
+  };
+}
+
+function valueFinding(due: Due, tables: Tables, unit: Unit, sid: number, page: number, at: number): Finding {
+  const { values } = tables;
+  const { domainId } = tables.spaces[values.space[at]];
+  const isWalk = values.cls[at] === WALK;
+  const lags = values.cached[at] === 0 || values.settled[at] === Infinity;
+  const isNothing = unit.format.kind(values.lo[at], values.hi[at], values.level[at]) === 0;
+  let kind: FindingKind = isNothing ? 'not-present' : isWalk ? 'table' : 'translation';
+  if (lags) kind = 'memory';
+  // Whose unmap was left to a queue should not have been mapped again before the flush.
+  const isEarly = values.lazy[at] === 1 && due.contract === 'C-MAP-VISIBLE';
+  return {
+    contract: isEarly ? 'C-LAZY-BOUND' : due.contract,
+    call: due.call,
+    unit: unit.index,
+    sid,
+    domainId,
+    iova: page * PAGE,
+    nrBytes: PAGE,
+    level: values.level[at],
+    kind,
+    stale: describeValue(tables, at),
+    store: wordsOf(tables, at),
+    missing: lags
+      ? `a flush of the cache line or write buffer at ${hex(values.paddr[at])}`
+      : missingFor(unit, domainId, values.page[at], values.pages[at], !isWalk),
+    nearest: nearestTo(unit, domainId, values.page[at], values.pages[at], values.step[at], isWalk),
+  };
+}
+
+/** A page was given back that hardware can still come by. Null when it cannot. */
+export function freedFinding(call: string, tables: Tables, pfn: number): Finding | null {
+  const node = tables.node(pfn);
+  if (node === undefined) return null;
+  const [{ unit, domainId }] = node.spaces;
+  const { values } = tables;
+  const at = tables.pointerTo(pfn);
+  const pages = 512 ** node.level;
+  return {
+    contract: 'C-TABLE-LIVE',
+    call,
+    unit: unit.index,
+    sid: -1,
+    domainId,
+    iova: node.base * PAGE,
+    nrBytes: pages * PAGE,
+    level: at < 0 ? node.level + 1 : values.level[at],
+    kind: 'table',
+    stale:
+      at < 0
+        ? `an entry, or a stale one of a device, still leads to the freed page ${hex(pfn * PAGE)}`
+        : describeValue(tables, at),
+    store: at < 0 ? null : wordsOf(tables, at),
+    missing: missingFor(unit, domainId, node.base, pages, false),
+    nearest: nearestTo(unit, domainId, node.base, pages, at < 0 ? 0 : values.step[at], true),
+  };
+}

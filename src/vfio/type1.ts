@@ -462,7 +462,7 @@ export class Type1Iommu implements ExternalHost {
   pinPages(group: IommuGroup, iova: number, nrPages: number, prot: number, pfns: Float64Array): number {
     if (nrPages > PIN_BATCH_PAGES) return E2BIG;
     const at = toWord(iova);
-    if (Number.isNaN(at) || !(nrPages > 0)) return EINVAL;
+    if (Number.isNaN(at) || !(nrPages > 0) || !Number.isInteger(nrPages)) return EINVAL;
     if (!this.v2) return EACCES;
     if (this.#devices.size === 0) return EINVAL;
     const result = pinExternal(this, at - (at % PAGE_SIZE), nrPages, prot, pfns);

@@ -43,7 +43,9 @@ export class DmaSpace {
     this.core = core;
     this.domain = domain;
     this.granule = 2 ** lowestBit(domain.pgsizeBitmap);
+    const startPfn = Math.max(1, (domain.apertureStart ?? 0) / this.granule);
     this.iovas = new IovaDomain({
+      startPfn,
       granule: this.granule,
       ...(options.nrCpus === undefined ? {} : { nrCpus: options.nrCpus }),
       ...(options.iovaPreset === undefined ? {} : { preset: options.iovaPreset }),

@@ -8,7 +8,7 @@ import type { DmaDirection } from './direction.ts';
 export const DEBUG_LINE_BYTES = 64;
 
 /** By which call a mapping came to be. */
-export type DmaDebugType = 'page' | 'list' | 'buffer' | 'resource';
+export type DmaDebugType = 'page' | 'list' | 'buffer' | 'resource' | 'link';
 
 /** One DMA segment, or one page mapping. Having one means that nobody has unmapped it yet. */
 export class DmaDebugEntry {
@@ -27,6 +27,8 @@ export class DmaDebugEntry {
   /** Cache lines that the CPU has taken back by a sync. */
   readonly cpuLines: Set<number> = new Set();
   unmappedAt: string | null = null;
+  /** False for a link that no sync has made visible to the device. */
+  isVisible: boolean = true;
 
   constructor(init: {
     readonly device: string;

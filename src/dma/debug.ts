@@ -4,9 +4,8 @@
  * would do without it.
  *
  * Beyond Linux: it looks at every cache line of a buffer (Linux at the first), at who owns a line between map, sync and
- * unmap when told of accesses (`cpuAccess`, `deviceAccess`), and it remembers who unmapped what an access comes too late for.
- *
- * What it does not see: accesses it is not told of, and the iova* calls, whose owner keeps his own books in Linux as well.
+ * unmap when told of accesses (`cpuAccess`, `deviceAccess`), it remembers who unmapped what an access comes too late for, and
+ * it follows links into a range of IOVAs (debug-iova.ts). What it does not see: accesses it is not told of.
  */
 import { PAGE_SIZE, TWO_32 } from '../base/index.ts';
 import { DMA_ATTR_SKIP_CPU_SYNC } from './attrs.ts';
@@ -14,6 +13,7 @@ import { DEBUG_LINE_BYTES, DmaDebugEntries, DmaDebugEntry } from './debug-entry.
 import type { DmaDebugType } from './debug-entry.ts';
 import type { DmaDebugFinding, DmaDebugKind, DmaDebugRecord } from './debug-record.ts';
 import { debugRecord } from './debug-record.ts';
+import { CheckedIovaState } from './debug-iova.ts';
 import type { DmaDirection } from './direction.ts';
 import type { DmaBuffer } from './dma-buffer.ts';
 import type { DmaDevice } from './dma-iommu.ts';
@@ -120,6 +120,8 @@ export class CheckedDmaDevice {
   readonly name: string;
   readonly device: DmaDevice;
   readonly #debug: DmaDebug;
+  /** Ranges taken for links. */
+  readonly #ranges = new Set<CheckedIovaState>();
 
   /** Made by `DmaDebug.watch`. */
   constructor(debug: DmaDebug, device: DmaDevice, name: string) {
@@ -182,6 +184,15 @@ export class CheckedDmaDevice {
     return this.device.unmapSg(list, nents, direction, attrs);
   }
 
+  /** Takes a range for links; the calls on it go through what is returned. */
+  iovaTryAlloc(paddr: number, nrBytes: number, site: string): CheckedIovaState | null {
+    const state = this.device.iovaTryAlloc(paddr, nrBytes);
+    if (state === null) return null;
+    const range = new CheckedIovaState(this.#debug, this.name, state, site, (ended) => this.#ranges.delete(ended));
+    this.#ranges.add(range);
+    return range;
+  }
+
   alloc(nrBytes: number, site: string, attrs: number = 0): DmaBuffer | null {
     const buffer = this.device.alloc(nrBytes, attrs);
     if (buffer !== null) {
@@ -234,6 +245,8 @@ export class CheckedDmaDevice {
       });
     } else if (dmaAddress + nrBytes > entry.address + entry.nrBytes) {
       this.#found(entry, 'device-access', site, `${did}, beyond the mapping`);
+    } else if (!entry.isVisible) {
+      this.#found(entry, 'device-access', site, `${did}, linked but not synced`);
     } else if (entry.direction === (writes ? 'toDevice' : 'fromDevice')) {
       this.#found(entry, 'device-access', site, `${did}, against the direction`);
     }
@@ -246,7 +259,10 @@ export class CheckedDmaDevice {
       this.#found(entry, 'leak', site, 'removes the device');
       this.#debug.leave(entry, site);
     }
-    return leaked.length;
+    for (const range of this.#ranges) range.leak(site);
+    const nrLeaked = leaked.length + this.#ranges.size;
+    this.#ranges.clear();
+    return nrLeaked;
   }
 
   #enter(

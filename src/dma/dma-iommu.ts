@@ -10,7 +10,6 @@ import type { Clock } from '../base/index.ts';
 import { EINVAL, EIO, ENOMEM, EREMOTEIO, PAGE_SIZE, TWO_32, alignUp, log2Ceil } from '../base/index.ts';
 import { IOMMU_CACHE, IOMMU_MMIO } from '../iommu/index.ts';
 import type { Iommu, IommuDomain } from '../iommu/index.ts';
-import { PHYS_LIMIT } from '../mem/index.ts';
 import {
   DMA_ATTR_ALLOC_SINGLE_PAGES,
   DMA_ATTR_FORCE_CONTIGUOUS,
@@ -18,6 +17,7 @@ import {
   DMA_ATTR_SKIP_CPU_SYNC,
 } from './attrs.ts';
 import type { BuddyPages } from './buddy-pages.ts';
+import { isByteRange } from './byte-range.ts';
 import { CpuSync } from './cpu-sync.ts';
 import type { CpuSyncOptions } from './cpu-sync.ts';
 import type { DmaCookie } from './cookie.ts';
@@ -129,7 +129,7 @@ export class DmaDevice {
 
   /** Maps one buffer (iommu_dma_map_page). @returns its DMA address, or a negative errno with nothing mapped */
   mapPage(paddr: number, nrBytes: number, direction: DmaDirection, attrs: number = 0): number {
-    if (!isRange(paddr, nrBytes)) return EINVAL;
+    if (!isByteRange(paddr, nrBytes)) return EINVAL;
     let at = paddr;
     if (this.#cpuSync.mustBounce(paddr, nrBytes)) {
       at = this.#cpuSync.bounce(paddr, nrBytes, attrs);
@@ -143,20 +143,19 @@ export class DmaDevice {
 
   /** Undoes `mapPage` with the same size and direction. @returns 0, or EINVAL when nothing is mapped there */
   unmapPage(dmaAddress: number, nrBytes: number, direction: DmaDirection, attrs: number = 0): number {
-    const { core, domain } = this.space;
-    const paddr = core.iovaToPhys(domain, dmaAddress);
-    if (paddr < 0 || !(nrBytes > 0)) return EINVAL;
+    const paddr = this.space.find(dmaAddress, nrBytes);
+    if (paddr < 0) return EINVAL;
     this.#cpuSync.linesForCpu(paddr, nrBytes, direction, attrs);
-    const errno = this.space.unmap(dmaAddress, nrBytes);
+    this.space.unmapFound(dmaAddress, nrBytes);
     // After the unmap: the device could still write to a bounce buffer that is copied out or somebody else's already. (That is
     // why Linux keeps untrusted devices out of lazy mode.)
-    if (errno === 0) this.#cpuSync.unbounce(paddr, nrBytes, direction, attrs);
-    return errno;
+    this.#cpuSync.unbounce(paddr, nrBytes, direction, attrs);
+    return 0;
   }
 
   /** Maps registers of another device (iommu_dma_map_resource): never cached, never bounced. */
   mapResource(paddr: number, nrBytes: number, direction: DmaDirection): number {
-    if (!isRange(paddr, nrBytes)) return EINVAL;
+    if (!isByteRange(paddr, nrBytes)) return EINVAL;
     return this.#map(paddr, nrBytes, this.#prot(direction, DMA_ATTR_MMIO), this.#iovas);
   }
 
@@ -200,7 +199,7 @@ export class DmaDevice {
     list.clearSegments();
     const attached = this.#deferredAttach === null ? 0 : this.#deferredAttach();
     if (attached !== 0) return sgErrno(attached);
-    for (let i = 0; i < nents; i++) if (!isRange(list.paddr[i], list.nrBytes[i])) return EINVAL;
+    for (let i = 0; i < nents; i++) if (!isByteRange(list.paddr[i], list.nrBytes[i])) return EINVAL;
     if (this.#cpuSync.untrusted && nents > 0) return this.#mapSgBounced(list, direction, attrs);
     const layout = this.#layout;
     let errno = layout.layOut(list, nents, this.#p2pMap);
@@ -246,7 +245,7 @@ export class DmaDevice {
    * same as long as every segment is among them). @returns 0, or EINVAL when nothing is mapped there
    */
   unmapSg(list: Scatterlist, nents: number, direction: DmaDirection, attrs: number = 0): number {
-    if (!(nents > 0) || nents > list.nents) return EINVAL;
+    if (!(nents > 0) || nents > list.nents || !Number.isInteger(nents)) return EINVAL;
     if (list.isBounced) return this.#unmapSgBounced(list, nents, direction, attrs);
     let start = -1;
     let end = 0;
@@ -258,17 +257,17 @@ export class DmaDevice {
     }
     // Bus addresses only: nothing of it is the IOMMU's.
     if (start < 0) return list.dmaBytes[0] > 0 ? 0 : EINVAL;
-    const { core, domain } = this.space;
-    if (core.iovaToPhys(domain, start) < 0) return EINVAL;
+    if (this.space.find(start, end - start) < 0) return EINVAL;
     this.syncSgForCpu(list, nents, direction, attrs);
-    return this.space.unmap(start, end - start);
+    this.space.unmapFound(start, end - start);
+    return 0;
   }
 
   /** The CPU takes the buffer back for a while (iommu_dma_sync_single_for_cpu). @returns 0, or EINVAL when nothing is mapped */
   syncForCpu(dmaAddress: number, nrBytes: number, direction: DmaDirection): number {
     const { coherent, untrusted, swiotlb } = this.#cpuSync;
     if (coherent && !untrusted) return 0;
-    const paddr = this.space.core.iovaToPhys(this.space.domain, dmaAddress);
+    const paddr = this.space.find(dmaAddress, nrBytes);
     if (paddr < 0) return EINVAL;
     this.#cpuSync.linesForCpu(paddr, nrBytes, direction, 0);
     swiotlb?.syncForCpu(paddr, nrBytes, direction);
@@ -279,7 +278,7 @@ export class DmaDevice {
   syncForDevice(dmaAddress: number, nrBytes: number, direction: DmaDirection): number {
     const { coherent, untrusted, swiotlb } = this.#cpuSync;
     if (coherent && !untrusted) return 0;
-    const paddr = this.space.core.iovaToPhys(this.space.domain, dmaAddress);
+    const paddr = this.space.find(dmaAddress, nrBytes);
     if (paddr < 0) return EINVAL;
     swiotlb?.syncForDevice(paddr, nrBytes, direction);
     this.#cpuSync.linesForDevice(paddr, nrBytes, 0);
@@ -314,7 +313,7 @@ export class DmaDevice {
 
   #allocContiguous(nrBytes: number): DmaBuffer | null {
     const pages = this.#source();
-    if (!isRange(0, nrBytes)) return null;
+    if (!isByteRange(0, nrBytes)) return null;
     const nrPages = alignUp(nrBytes, PAGE_SIZE) / PAGE_SIZE;
     const first = pages.alloc(log2Ceil(nrPages));
     if (first < 0) return null;
@@ -335,7 +334,7 @@ export class DmaDevice {
   allocNoncontiguous(nrBytes: number, _direction: DmaDirection, attrs: number = 0): DmaBuffer | null {
     const pages = this.#source();
     const { space } = this;
-    if (!isRange(0, nrBytes)) return null;
+    if (!isByteRange(0, nrBytes)) return null;
     if (this.#deferredAttach !== null && this.#deferredAttach() !== 0) return null;
     const mapBytes = alignUp(nrBytes, space.granule);
     // A leaf size the tables have is an order worth trying.
@@ -384,7 +383,7 @@ export class DmaDevice {
    */
   iovaTryAlloc(paddr: number, nrBytes: number): DmaIovaState | null {
     const { space } = this;
-    if (!isRange(paddr, nrBytes)) return null;
+    if (!isByteRange(paddr, nrBytes)) return null;
     if (this.#deferredAttach !== null && this.#deferredAttach() !== 0) return null;
     const offset = paddr % space.granule;
     const iova = space.alloc(this.#iovas, alignUp(nrBytes + offset, space.granule));
@@ -421,13 +420,6 @@ export class DmaIommu extends DmaDevice {
   get nrIovaRanges(): number {
     return this.space.nrLive + this.space.nrReserved;
   }
-}
-
-/** A buffer that physical memory can hold: whole bytes, at least one, below 2^52. */
-function isRange(paddr: number, nrBytes: number): boolean {
-  return (
-    Number.isInteger(paddr) && Number.isInteger(nrBytes) && paddr >= 0 && nrBytes > 0 && paddr + nrBytes <= PHYS_LIMIT
-  );
 }
 
 /** What iommu_dma_map_sg makes of a failure: its callers know few errnos. */

@@ -8,6 +8,7 @@
 import type { Clock } from '../base/index.ts';
 import { EINVAL, alignUp, lowestBit } from '../base/index.ts';
 import type { Device, Iommu, IommuDomain } from '../iommu/index.ts';
+import { isByteRange } from './byte-range.ts';
 import type { DmaCookieOptions } from './cookie.ts';
 import { DmaCookie } from './cookie.ts';
 import type { IovaDevice } from './iova-device.ts';
@@ -42,7 +43,9 @@ export class DmaSpace {
     this.core = core;
     this.domain = domain;
     this.granule = 2 ** lowestBit(domain.pgsizeBitmap);
+    const startPfn = Math.max(1, (domain.apertureStart ?? 0) / this.granule);
     this.iovas = new IovaDomain({
+      startPfn,
       granule: this.granule,
       ...(options.nrCpus === undefined ? {} : { nrCpus: options.nrCpus }),
       ...(options.iovaPreset === undefined ? {} : { preset: options.iovaPreset }),
@@ -85,22 +88,31 @@ export class DmaSpace {
   }
 
   /**
+   * Where a device's buffer begins in memory, or -1: for no range of bytes, one that passes the end of the aperture, and one at
+   * whose first byte nothing is mapped. (The pages behind it are not looked at, in Linux neither.)
+   */
+  find(dmaAddress: number, nrBytes: number): number {
+    const { core, domain } = this;
+    if (!isByteRange(dmaAddress, nrBytes) || dmaAddress + nrBytes - 1 > domain.apertureLast) return -1;
+    return core.iovaToPhys(domain, dmaAddress);
+  }
+
+  /**
    * Unmaps what a device was given and gives its IOVAs back, at once or after the flush (__iommu_dma_unmap).
    * @returns 0, or EINVAL when nothing is mapped there. Linux warns then and frees the IOVAs all the same, so that they are
    * handed out twice; here an unmap too many changes nothing
    */
   unmap(dmaAddress: number, nrBytes: number): number {
-    const { granule } = this;
-    const offset = dmaAddress % granule;
-    const iova = dmaAddress - offset;
-    const bytes = alignUp(nrBytes + offset, granule);
-    if (!(bytes > 0) || this.core.iovaToPhys(this.domain, iova) < 0) return EINVAL;
-    this.unmapMapped(iova, bytes);
+    if (this.find(dmaAddress, nrBytes) < 0) return EINVAL;
+    this.unmapFound(dmaAddress, nrBytes);
     return 0;
   }
 
-  /** `unmap` of whole pages that are known to be mapped. */
-  unmapMapped(iova: number, nrBytes: number): void {
-    if (this.cookie.unmapAt(iova, nrBytes, this.cpu)) this.release(iova, nrBytes);
+  /** `unmap` of a buffer that `find` found. */
+  unmapFound(dmaAddress: number, nrBytes: number): void {
+    const offset = dmaAddress % this.granule;
+    const iova = dmaAddress - offset;
+    const bytes = alignUp(nrBytes + offset, this.granule);
+    if (this.cookie.unmapAt(iova, bytes, this.cpu)) this.release(iova, bytes);
   }
 }

@@ -11,6 +11,7 @@ export type { CpuSyncOptions } from './cpu-sync.ts';
 export { CpuSync } from './cpu-sync.ts';
 export type { DmaDebugOptions } from './debug.ts';
 export { CheckedDmaDevice, DmaDebug } from './debug.ts';
+export { CheckedIovaState } from './debug-iova.ts';
 export type { DmaDebugKind, DmaDebugRecord } from './debug-record.ts';
 export type { DmaDirection } from './direction.ts';
 export { protOf } from './direction.ts';

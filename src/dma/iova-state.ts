@@ -8,6 +8,7 @@
 import { EINVAL, EIO, ENOMEM, EPERM, alignUp } from '../base/index.ts';
 import { IOMMU_CACHE, IOMMU_MMIO } from '../iommu/index.ts';
 import { DMA_ATTR_MMIO, DMA_ATTR_SKIP_CPU_SYNC } from './attrs.ts';
+import { isByteRange } from './byte-range.ts';
 import type { CpuSync } from './cpu-sync.ts';
 import type { DmaDirection } from './direction.ts';
 import { protOf } from './direction.ts';
@@ -36,6 +37,10 @@ export class DmaIovaState {
     return this.#isLive;
   }
 
+  #holds(offset: number, nrBytes: number): boolean {
+    return this.#isLive && isByteRange(offset, nrBytes) && offset + nrBytes <= this.nrBytes;
+  }
+
   /**
    * Links a buffer at an offset into the range (dma_iova_link). Not visible to the device before `sync`.
    * @returns 0; EIO for a buffer behind the first that begins inside a page; EPERM for registers that would have to be
@@ -44,7 +49,7 @@ export class DmaIovaState {
   link(paddr: number, offset: number, nrBytes: number, direction: DmaDirection, attrs: number = 0): number {
     const { granule } = this.#space;
     const startPad = paddr % granule;
-    if (!this.#isLive || !(nrBytes > 0 && offset >= 0 && paddr >= 0) || offset + nrBytes > this.nrBytes) return EINVAL;
+    if (!this.#holds(offset, nrBytes) || !isByteRange(paddr, nrBytes)) return EINVAL;
     if (startPad !== 0 && offset > 0) return EIO;
     // The first buffer shares the range's offset in its page. Linux takes its caller's word for that.
     if ((this.dmaAddress + offset) % granule !== startPad) return EINVAL;
@@ -108,7 +113,7 @@ export class DmaIovaState {
 
   /** Makes links visible: C-MAP-VISIBLE for [offset, offset + nrBytes) at return (dma_iova_sync). @returns 0 or an errno */
   sync(offset: number, nrBytes: number): number {
-    if (!this.#isLive || !(nrBytes > 0 && offset >= 0) || offset + nrBytes > this.nrBytes) return EINVAL;
+    if (!this.#holds(offset, nrBytes)) return EINVAL;
     const { cookie, granule } = this.#space;
     const address = this.dmaAddress + offset;
     const startPad = address % granule;
@@ -161,7 +166,7 @@ export class DmaIovaState {
   }
 
   #beforeUnlink(offset: number, nrBytes: number, direction: DmaDirection, attrs: number): number {
-    if (!this.#isLive || !(nrBytes > 0 && offset >= 0) || offset + nrBytes > this.nrBytes) return EINVAL;
+    if (!this.#holds(offset, nrBytes)) return EINVAL;
     const { core, domain, granule } = this.#space;
     if (core.iovaToPhys(domain, this.dmaAddress + offset) < 0) return EINVAL;
     if (this.#cpuSync.coherent) return 0;

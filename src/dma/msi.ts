@@ -6,6 +6,7 @@
 import { EINVAL, ENOMEM, PAGE_SIZE, alignDown, alignUp } from '../base/index.ts';
 import { IOMMU_MMIO, IOMMU_NOEXEC, IOMMU_WRITE } from '../iommu/index.ts';
 import type { Iommu, IommuDomain } from '../iommu/index.ts';
+import { isByteRange } from './byte-range.ts';
 
 /** Where doorbell pages get their IOVAs. */
 export interface MsiIovas {
@@ -40,7 +41,7 @@ export class MsiPages {
 
   /** The address a device writes to for a doorbell. Stays mapped until the domain goes. @returns it, or ENOMEM */
   doorbell(paddr: number, iovas: MsiIovas): number {
-    if (!(paddr >= 0)) return EINVAL;
+    if (!isByteRange(paddr, 1)) return EINVAL;
     const granule = this.#granule;
     const page = alignDown(paddr, granule);
     const known = this.#pages.get(page);

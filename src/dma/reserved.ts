@@ -51,6 +51,8 @@ export function reserveBridge(bridge: HostBridge, reserve: ReserveBytes): number
  */
 export function reserveRegions(regions: readonly ResvRegion[], reserve: ReserveBytes, msi: MsiPages): void {
   for (const { start, nrBytes, type } of regions) {
+    // What the DMA API's own doorbells are mapped at it decides itself.
+    if (type === 'software-msi') continue;
     reserve(start, start + nrBytes - 1);
     if (type === 'msi') msi.addUntranslated(start, start + nrBytes);
   }

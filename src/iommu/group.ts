@@ -106,6 +106,17 @@ export class IommuGroup {
     return this.#switchTo(domain);
   }
 
+  /**
+   * From one domain of its user's to another one without a gap (iommu_group_replace_domain): each device goes straight over, and
+   * its DMA is in one of the two at any time, as far as the hardware allows. On failure all are where they were; a device that
+   * cannot go back is blocked. @returns 0; EINVAL for a domain of another driver, or when no user's domain is attached; the
+   * driver's errno
+   */
+  replace(domain: IommuDomain): number {
+    if (domain.ops !== this.ops || this.#domain === null || this.#domain === this.#defaultDomain) return EINVAL;
+    return this.#switchTo(domain);
+  }
+
   /** Ends `attach`: back to the default domain, or to blocked DMA while somebody owns the group. @returns 0 or an errno */
   detach(domain: IommuDomain): number {
     if (this.#domain !== domain || domain === this.#defaultDomain) return EINVAL;

@@ -5,7 +5,7 @@ export type { CoreOptions } from './iommu.ts';
 export { Iommu, LINUX_6_12_CORE } from './iommu.ts';
 export type { Device, DomainType, FaultHandler, IommuDomain, IommuOps, Mapped, ResvRegion } from './ops.ts';
 export { IOMMU_CACHE, IOMMU_MMIO, IOMMU_NOEXEC, IOMMU_READ, IOMMU_WRITE } from './ops.ts';
-export { collectResvRegions, mapDirectRegions, mergeResvRegions } from './resv.ts';
+export { collectResvRegions, mapDirectRegions, mergeResvRegions, softwareMsiBase } from './resv.ts';
 export type { IommuTracer } from './tracer.ts';
 export type { PgCount } from '../pt/index.ts';
 export { iommuPgsize } from '../pt/index.ts';

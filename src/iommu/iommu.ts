@@ -133,7 +133,9 @@ export class Iommu {
         break;
       }
       const fits = start + nrBytes - 1 <= domain.apertureLast && paddr + nrBytes <= PHYS_END;
-      if (!(fits && nrBytes > 0 && start >= 0 && paddr >= 0)) {
+      // The mask above sees whole numbers only.
+      const isWhole = Math.floor(start) === start && Math.floor(paddr) === paddr && Math.floor(nrBytes) === nrBytes;
+      if (!(fits && isWhole && nrBytes > 0 && start >= 0 && paddr >= 0)) {
         errno = EINVAL;
         break;
       }
@@ -201,6 +203,7 @@ export class Iommu {
       return 0;
     }
     if (!(nrBytes >= 0 && iova >= 0) || iova + nrBytes - 1 > domain.apertureLast) return 0;
+    if (Math.floor(iova) !== iova || Math.floor(nrBytes) !== nrBytes) return 0;
 
     const { ops } = domain;
     let unmapped = 0;

@@ -39,6 +39,11 @@ export interface IommuDomain {
   readonly ops: IommuOps;
   /** Supported leaf sizes as a sum of powers of two, in bytes. At most bit 52. */
   readonly pgsizeBitmap: number;
+  /**
+   * Lowest IOVA that can be mapped (aperture_start), a multiple of the smallest leaf. Default 0, as on all of x86. Who hands
+   * out IOVAs keeps above it; the core, as Linux's, does not look.
+   */
+  readonly apertureStart?: number;
   /** Highest IOVA that can be mapped, inclusive (aperture_end). */
   readonly apertureLast: number;
   /** Called for faults the driver reports; see `reportIommuFault`. */
@@ -52,8 +57,13 @@ export type FaultHandler = (domain: IommuDomain, device: Device, iova: number, f
 export interface ResvRegion {
   readonly start: number;
   readonly nrBytes: number;
-  /** `direct`: must be mapped one to one while the device is attached. `msi`: never translated. `reserved`: keep out. */
-  readonly type: 'direct' | 'msi' | 'reserved';
+  /**
+   * `direct`: must be mapped one to one while the device is attached, so that the device cannot be a user's.
+   * `direct-relaxable`: the same for its own kernel driver, but a user may do without it (USB, graphics: firmware is done with
+   * it by then). `reserved`: keep out. `msi`: never translated. `software-msi`: where doorbells go in the domain of somebody
+   * who hands out IOVAs himself, on hardware without an `msi` region.
+   */
+  readonly type: 'direct' | 'direct-relaxable' | 'reserved' | 'msi' | 'software-msi';
   readonly prot: number;
 }
 

@@ -6,8 +6,14 @@ import { alignDown, alignUp, lowestBit } from '../base/index.ts';
 import type { Iommu } from './iommu.ts';
 import type { Device, IommuDomain, IommuOps, ResvRegion } from './ops.ts';
 
-/** Order of types among regions of one start, so that a list has one spelling. */
-const TYPE_RANK: Record<ResvRegion['type'], number> = { direct: 0, reserved: 1, msi: 2 };
+/** Order of types among regions of one start, as of enum iommu_resv_type, so that a list has one spelling. */
+const TYPE_RANK: Record<ResvRegion['type'], number> = {
+  direct: 0,
+  'direct-relaxable': 1,
+  reserved: 2,
+  msi: 3,
+  'software-msi': 4,
+};
 
 /**
  * Sorted by start; regions of one type that overlap or touch are one. Different types may overlap: an MSI window inside a
@@ -38,7 +44,7 @@ export function collectResvRegions(ops: IommuOps, devices: readonly Device[]): R
 }
 
 /**
- * Maps the `direct` regions one to one, where nothing is mapped yet. To be done *before* a device is attached: its firmware
+ * Maps the `direct` and `direct-relaxable` regions one to one, where nothing is mapped yet. To be done *before* a device is attached: its firmware
  * may be doing DMA there already (RMRR: USB legacy emulation, graphics), and would fault between attach and map.
  * Pages are rounded outwards; Linux rounds the start up, which drops the first bytes of a region that is not page aligned.
  * @returns 0, or the errno of the map that failed (what was mapped before stays: it is right for the device in any case)
@@ -47,7 +53,7 @@ export function mapDirectRegions(core: Iommu, domain: IommuDomain, regions: read
   if (domain.type !== 'paging') return 0;
   const pgsize = 2 ** lowestBit(domain.pgsizeBitmap);
   for (const region of regions) {
-    if (region.type !== 'direct') continue;
+    if (region.type !== 'direct' && region.type !== 'direct-relaxable') continue;
     const end = alignUp(region.start + region.nrBytes, pgsize);
     let start = alignDown(region.start, pgsize);
     while (start < end) {
@@ -62,4 +68,14 @@ export function mapDirectRegions(core: Iommu, domain: IommuDomain, regions: read
     }
   }
   return 0;
+}
+
+/**
+ * Where the owner of a domain, who hands out its IOVAs, maps the doorbells of these devices (vfio_iommu_has_sw_msi,
+ * iommufd_device_setup_msi). @returns the first byte of the software window; -1 when there is none, or when the hardware leaves
+ * doorbells alone
+ */
+export function softwareMsiBase(regions: readonly ResvRegion[]): number {
+  if (regions.some(({ type }) => type === 'msi')) return -1;
+  return regions.find(({ type }) => type === 'software-msi')?.start ?? -1;
 }

@@ -11,6 +11,8 @@ export interface VfioDomain {
   readonly groups: IommuGroup[];
   /** Fine-grained superpages: the driver makes a leaf of any power of two (AMD), so unmaps need not look for runs. */
   readonly fgsp: boolean;
+  /** Where the doorbells of its devices are to be mapped (iommu_get_msi_cookie; `MsiCookie` of dma does it); -1: nowhere. */
+  readonly msiBase: number;
 }
 
 /**

@@ -24,9 +24,9 @@ export function apertureConflicts(ranges: readonly IovaRange[], start: number, l
   return last < final.last && dmas.find(last + 1, final.last - last) !== null;
 }
 
-/** Whether a mapping lies in a region that no longer may be mapped. */
+/** Whether a mapping lies in a region that no longer may be mapped. A relaxable one may. */
 export function regionsConflict(regions: readonly ResvRegion[], dmas: DmaList): boolean {
-  return regions.some((region) => dmas.find(region.start, region.nrBytes) !== null);
+  return regions.some(({ start, nrBytes, type }) => type !== 'direct-relaxable' && dmas.find(start, nrBytes) !== null);
 }
 
 /** The list cut to an aperture; the aperture itself when there was no list. */
@@ -37,10 +37,11 @@ export function clipToAperture(ranges: readonly IovaRange[], start: number, last
     .map((range) => ({ start: Math.max(range.start, start), last: Math.min(range.last, last) }));
 }
 
-/** The list without reserved regions; EINVAL when nothing is left. */
+/** The list without reserved regions, relaxable ones aside; EINVAL when nothing is left. */
 export function excludeRegions(ranges: readonly IovaRange[], regions: readonly ResvRegion[]): IovaRange[] | number {
   let left: IovaRange[] = [...ranges];
-  for (const { start, nrBytes } of regions) {
+  for (const { start, nrBytes, type } of regions) {
+    if (type === 'direct-relaxable') continue;
     const end = start + nrBytes;
     left = left.flatMap((range) => {
       if (start > range.last || end <= range.start) return [range];

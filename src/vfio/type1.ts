@@ -9,7 +9,7 @@
  * every mapping whose first byte lies in the range, as a whole, and reports success with 0 bytes when the range begins inside
  * of one.
  *
- * Not modelled: VFIO_UPDATE_VADDR, nesting, software MSI windows, interrupt isolation, cache coherency per domain.
+ * Not modelled: VFIO_UPDATE_VADDR, nesting, interrupt isolation, cache coherency per domain.
  */
 import {
   E2BIG,
@@ -25,7 +25,7 @@ import {
   paddrOf,
 } from '../base/index.ts';
 import type { Iommu, IommuGroup } from '../iommu/index.ts';
-import { IOMMU_CACHE, IOMMU_READ, IOMMU_WRITE, collectResvRegions } from '../iommu/index.ts';
+import { IOMMU_CACHE, IOMMU_READ, IOMMU_WRITE, collectResvRegions, softwareMsiBase } from '../iommu/index.ts';
 import type { PageAllocator } from '../mem/index.ts';
 import { LAST_ADDRESS, lastByte, toWord } from './address-word.ts';
 import { DIRTY_PAGES_MAX, dirtyBitmapBytes } from './bitmap.ts';
@@ -189,9 +189,10 @@ export class Type1Iommu implements ExternalHost {
       return why;
     };
     const regions = collectResvRegions(ops, group.devices);
-    if (apertureConflicts(this.#ranges, 0, domain.apertureLast, this.dmas)) return giveUp(EINVAL);
+    const { apertureStart = 0, apertureLast } = domain;
+    if (apertureConflicts(this.#ranges, apertureStart, apertureLast, this.dmas)) return giveUp(EINVAL);
     if (regionsConflict(regions, this.dmas)) return giveUp(EINVAL);
-    const ranges = excludeRegions(clipToAperture(this.#ranges, 0, domain.apertureLast), regions);
+    const ranges = excludeRegions(clipToAperture(this.#ranges, apertureStart, apertureLast), regions);
     if (typeof ranges === 'number') return giveUp(ranges);
 
     for (const existing of this.#domains) {
@@ -209,7 +210,7 @@ export class Type1Iommu implements ExternalHost {
       }
     }
     const fgsp = probeFgsp(core, domain, ranges, this.#options.pages ?? null);
-    const added: VfioDomain = { domain, groups: [group], fgsp };
+    const added: VfioDomain = { domain, groups: [group], fgsp, msiBase: softwareMsiBase(regions) };
     const source = this.#domains[0] ?? null;
     errno = replayMappings(core, this.dmas, source, added, this.#options.disableHugepages ?? false);
     if (errno !== 0) return giveUp(errno);
@@ -263,10 +264,14 @@ export class Type1Iommu implements ExternalHost {
 
   /** The outer limits that the domains left allow (vfio_iommu_aper_expand). */
   #expanded(ranges: readonly IovaRange[]): IovaRange[] {
+    let start = 0;
     let last = LAST_ADDRESS;
-    for (const { domain } of this.#domains) last = Math.min(last, domain.apertureLast);
+    for (const { domain } of this.#domains) {
+      start = Math.max(start, domain.apertureStart ?? 0);
+      last = Math.min(last, domain.apertureLast);
+    }
     const widened = [...ranges];
-    if (widened.length > 0) widened[0] = { start: 0, last: widened[0].last };
+    if (widened.length > 0) widened[0] = { start, last: widened[0].last };
     const final = widened.at(-1);
     if (final !== undefined) widened[widened.length - 1] = { start: final.start, last };
     return widened;
@@ -462,7 +467,7 @@ export class Type1Iommu implements ExternalHost {
   pinPages(group: IommuGroup, iova: number, nrPages: number, prot: number, pfns: Float64Array): number {
     if (nrPages > PIN_BATCH_PAGES) return E2BIG;
     const at = toWord(iova);
-    if (Number.isNaN(at) || !(nrPages > 0)) return EINVAL;
+    if (Number.isNaN(at) || !(nrPages > 0) || !Number.isInteger(nrPages)) return EINVAL;
     if (!this.v2) return EACCES;
     if (this.#devices.size === 0) return EINVAL;
     const result = pinExternal(this, at - (at % PAGE_SIZE), nrPages, prot, pfns);

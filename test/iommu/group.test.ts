@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { EBUSY, EINVAL, EIO, ENODEV, ENOMEM } from '../../src/base/index.ts';
-import { Iommu, IommuGroup, mapDirectRegions, mergeResvRegions } from '../../src/iommu/index.ts';
+import { Iommu, IommuGroup, mapDirectRegions, mergeResvRegions, softwareMsiBase } from '../../src/iommu/index.ts';
 import type { Device, ResvRegion } from '../../src/iommu/index.ts';
 import { Recorder } from './recorder.ts';
 
@@ -24,7 +24,71 @@ function setup(...names: string[]) {
   return { ops, core, group, devices, said: () => ops.log.splice(0) };
 }
 
+describe('replace (iommu_group_replace_domain)', () => {
+  it('takes every device straight over, and all back when one is refused', () => {
+    const t = setup('a', 'b', 'c');
+    t.group.setupDefaultDomain('paging');
+    const owner = {};
+    t.group.claimDma(owner);
+    const [one, two] = [t.ops.domain(), t.ops.domain()];
+    expect(t.group.replace(two)).toBe(EINVAL);
+    t.group.attach(one);
+    t.said();
+    expect([t.group.replace(two), t.group.domain]).toEqual([0, two]);
+    // No detach between: no moment without a domain.
+    expect(t.said().filter((line) => !line.startsWith('event'))).toEqual(['attachDev a', 'attachDev b', 'attachDev c']);
+    t.ops.fail.set('attach c', EBUSY);
+    expect([t.group.replace(one), t.group.domain]).toEqual([EBUSY, two]);
+    expect(t.said().filter((line) => !line.startsWith('event'))).toEqual([
+      'attachDev a',
+      'attachDev b',
+      'attachDev c fails',
+      'attachDev b',
+      'attachDev a',
+    ]);
+    expect([...t.ops.attached.values()]).toEqual([two, two, two]);
+  });
+
+  it('blocks a device that can go neither on nor back: it must not stay where its user was refused', () => {
+    const t = setup('a', 'b');
+    const [one, two] = [t.ops.domain(), t.ops.domain()];
+    t.group.claimDma({});
+    t.group.attach(one);
+    t.ops.fail.set('attach b', EIO);
+    const attach = t.ops.attachDev.bind(t.ops);
+    t.ops.attachDev = (domain, device) => (device.name === 'a' && domain === one ? EIO : attach(domain, device));
+    expect(t.group.replace(two)).toBe(EIO);
+    expect([...t.ops.attached]).toEqual([['b', one]]);
+  });
+
+  it('is for users, and for domains of the same driver', () => {
+    const t = setup('a');
+    t.group.setupDefaultDomain('paging');
+    expect(t.group.replace(t.ops.domain())).toBe(EINVAL);
+    t.group.claimDma({});
+    t.group.attach(t.ops.domain());
+    expect(t.group.replace(new Recorder().domain())).toBe(EINVAL);
+  });
+});
+
 describe('reserved regions', () => {
+  it('of every type: what is mapped, what bars users, where doorbells go', () => {
+    const t = setup('a');
+    const relaxable = region(0x1000, 0x1000, 'direct-relaxable', 3);
+    t.ops.regions.set('a', [relaxable, region(0x8000000, 0x100000, 'software-msi')]);
+    t.group.setupDefaultDomain('paging');
+    expect(t.core.iovaToPhys(t.group.defaultDomain!, 0x1800)).toBe(0x1800);
+    expect(t.group.claimDma({})).toBe(0);
+    expect(softwareMsiBase(t.ops.getResvRegions(t.devices[0]))).toBe(0x8000000);
+    expect(softwareMsiBase([region(0xfee00000, 0x100000, 'msi'), region(0x8000000, 0x100000, 'software-msi')])).toBe(
+      -1,
+    );
+    expect(softwareMsiBase([relaxable])).toBe(-1);
+    const strict = setup('b');
+    strict.ops.regions.set('b', [region(0x1000, 0x1000, 'direct', 3)]);
+    expect(strict.group.claimDma({})).toBe(EINVAL);
+  });
+
   it('are sorted, and joined per type when they overlap or touch', () => {
     expect(
       brief(

@@ -89,6 +89,21 @@ export class FdCaller {
     this.#groups.delete(group);
   }
 
+  /** The other address space of the same iommufd. */
+  get other(): FdCaller {
+    return this.#other ?? this;
+  }
+
+  /** A group goes straight to the other space (IOMMU replace): no moment without one. */
+  replace(group: SoakGroup): number {
+    const bound = this.#groups.get(group) ?? [];
+    const result = bound[0].replace(this.other.#id);
+    if (result < 0) return result;
+    this.#groups.delete(group);
+    this.other.#groups.set(group, bound);
+    return 0;
+  }
+
   step(): void {
     const { rng } = this.#world;
     const dice = rng.below(100);

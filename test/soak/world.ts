@@ -263,6 +263,11 @@ export class SoakWorld {
       const expected = one.reserved.some(({ type }) => type === 'direct') ? -22 : caller.expectsAttach(one);
       const isDone = this.agrees(caller.attach(one), expected, `${caller.name} takes group ${one.group.id}`);
       if (isDone && expected === 0) one.owner = caller;
+    } else if (one.owner instanceof FdCaller && rng.chance(0.5)) {
+      const { other } = one.owner;
+      const expected = other.expectsAttach(one);
+      const isDone = this.agrees(one.owner.replace(one), expected, `replace of group ${one.group.id}`);
+      if (isDone && expected === 0) one.owner = other;
     } else {
       one.owner.detach(one);
       one.owner = 'dma';

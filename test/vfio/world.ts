@@ -51,6 +51,7 @@ export class MockDomain implements IommuDomain {
   readonly type: DomainType;
   readonly ops: MockIommu;
   readonly pgsizeBitmap: number;
+  readonly apertureStart: number;
   readonly apertureLast: number;
   faultHandler: FaultHandler | null = null;
   /** Smallest pages by IOVA. */
@@ -67,6 +68,7 @@ export class MockDomain implements IommuDomain {
     this.type = type;
     this.ops = ops;
     this.pgsizeBitmap = ops.pgsizeBitmap;
+    this.apertureStart = ops.apertureStart;
     this.apertureLast = ops.apertureLast;
     this.tracking = tracking;
   }
@@ -74,6 +76,7 @@ export class MockDomain implements IommuDomain {
 
 export interface MockOptions {
   pgsizeBitmap?: number;
+  apertureStart?: number;
   apertureLast?: number;
   regions?: ResvRegion[];
 }
@@ -81,6 +84,7 @@ export interface MockOptions {
 export class MockIommu implements DirtyTrackingOps {
   readonly name = 'mock';
   readonly pgsizeBitmap: number;
+  readonly apertureStart: number;
   /** Of domains to come. */
   apertureLast: number;
   readonly unit: number;
@@ -101,6 +105,7 @@ export class MockIommu implements DirtyTrackingOps {
   constructor(injector: Injector, options: MockOptions = {}) {
     this.injector = injector;
     this.pgsizeBitmap = options.pgsizeBitmap ?? 0x40201000;
+    this.apertureStart = options.apertureStart ?? 0;
     this.apertureLast = options.apertureLast ?? 2 ** 39 - 1;
     this.unit = this.pgsizeBitmap & -this.pgsizeBitmap;
     this.regions = options.regions ?? [];

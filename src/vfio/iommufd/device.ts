@@ -182,7 +182,7 @@ export class IommufdDevice implements FdObject {
         if (errno !== 0) break;
       }
     }
-    if (errno === 0) errno = this.#switchGroup(before, hwpt);
+    if (errno === 0) errno = bound.group.replace(hwpt.domain);
     if (errno !== 0) {
       // Those of the old IOAS stay: a range belongs to a table and an owner.
       if (!sameIoas) for (const one of bound.attached) table.unreserve(one);
@@ -193,17 +193,5 @@ export class IommufdDevice implements FdObject {
     hwpt.nrUsers += bound.attached.length;
     before.nrUsers -= bound.attached.length - 1;
     return before;
-  }
-
-  /** The core has no replace: DMA is blocked between the two, where the kernel may switch without a gap. */
-  #switchGroup(before: Hwpt, next: Hwpt): number {
-    const { group } = this.bound;
-    let errno = group.detach(before.domain);
-    if (errno !== 0) return errno;
-    errno = group.attach(next.domain);
-    if (errno !== 0 && group.attach(before.domain) !== 0) {
-      throw new Error(`group ${group.id}: its old page table was refused after a failed replace`);
-    }
-    return errno;
   }
 }

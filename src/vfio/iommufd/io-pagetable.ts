@@ -217,7 +217,8 @@ export class IoPageTable {
 
   /** Reserves what a device says (iopt_table_enforce_dev_resv_regions). @returns 0 or EADDRINUSE with none of it reserved */
   reserveRegions(regions: readonly ResvRegion[], owner: object): number {
-    for (const { start, nrBytes } of regions) {
+    for (const { start, nrBytes, type } of regions) {
+      if (type === 'direct-relaxable') continue;
       const errno = this.reserve(start, start + nrBytes - 1, owner);
       if (errno === 0) continue;
       this.unreserve(owner);
@@ -236,13 +237,16 @@ export class IoPageTable {
     const alignment = Math.max(2 ** lowestBit(domain.pgsizeBitmap), this.#alignment);
     if (alignment > PAGE_SIZE) return EINVAL;
     if (!this.#conform(alignment)) return EADDRINUSE;
-    if (domain.apertureLast < LAST_ADDRESS) {
-      const errno = this.reserve(domain.apertureLast + 1, LAST_ADDRESS, domain);
-      if (errno !== 0) return errno;
+    const { apertureStart = 0, apertureLast } = domain;
+    let errno = apertureLast < LAST_ADDRESS ? this.reserve(apertureLast + 1, LAST_ADDRESS, domain) : 0;
+    if (errno === 0 && apertureStart > 0) errno = this.reserve(0, apertureStart - 1, domain);
+    if (errno !== 0) {
+      this.unreserve(domain);
+      return errno;
     }
     const filled: IoptArea[] = [];
     for (const area of this.areas) {
-      const errno = fillDomain(area, domain, this.#small);
+      errno = fillDomain(area, domain, this.#small);
       if (errno === 0) {
         filled.push(area);
         if (this.#domains.length === 0) {

@@ -1,0 +1,315 @@
+/**
+ * What is mapped in which domain, by the domains that calls were flushed under: what unmaps left to a flush queue, and where
+ * two calls contradict each other, since an address is mapped and unmapped in turn.
+ *
+ * Without dma:* events a call names no device, so its domain is that of its commands. If one command has a wrong domain, the
+ * calls of that address do not fit together any more. Which command it was shows by trying: the change of one call's domain
+ * that makes all fit. Where several would do, all are named.
+ */
+import { PageSet } from '../replay/index.ts';
+
+const PAGE = 4096;
+/** More pages than this (1 TiB) in one call are not tracked: a set of them would not be small. */
+const MAX_PAGES: number = 2 ** 28;
+/** Calls of one address remembered. */
+const MAX_HISTORY = 32;
+/** A domain that no call of the address has. */
+const SOME_OTHER = -2;
+
+/** A mapping that is not unmapped yet. */
+interface LiveCall {
+  readonly nrPages: number;
+  readonly line: number;
+  readonly hasTables: boolean;
+}
+
+interface Space {
+  readonly live: PageSet;
+  /** Unmapped without a flush yet. */
+  pending: PageSet;
+  /** Pages that a call of this trace named, so that it is known whether they are mapped. */
+  readonly known: PageSet;
+  /** True when the trace shows the domain from its first attachment on. */
+  isWhole: boolean;
+  /** Group of its devices, -1 unknown. */
+  group: number;
+  /** Mappings by their first page. */
+  readonly calls: Map<number, LiveCall>;
+}
+
+interface Step {
+  readonly isMap: boolean;
+  readonly domain: number;
+  readonly line: number;
+  readonly nrPages: number;
+}
+
+/** A call that may carry the wrong domain. */
+export interface Suspect {
+  readonly isMap: boolean;
+  readonly line: number;
+  readonly start: number;
+  readonly domain: number;
+}
+
+/** An unmap without a command in one of several domains. */
+export interface Unattributed {
+  readonly line: number;
+  readonly start: number;
+  readonly nrPages: number;
+  readonly record: number;
+  readonly domains: readonly number[];
+}
+
+export class Ledger {
+  readonly #spaces = new Map<number, Space>();
+  readonly #histories = new Map<number, Step[]>();
+  /** Pages of unmaps whose domain is not known. */
+  readonly #doubtful = new PageSet();
+  readonly #unattributed = new Map<number, Unattributed[]>();
+
+  #space(domain: number): Space {
+    let space = this.#spaces.get(domain);
+    if (space === undefined) {
+      space = {
+        live: new PageSet(),
+        pending: new PageSet(),
+        known: new PageSet(),
+        isWhole: false,
+        group: -1,
+        calls: new Map(),
+      };
+      this.#spaces.set(domain, space);
+    }
+    return space;
+  }
+
+  /** The domain got a device. Ids are used again: for another group of devices it is another domain. @param group -1 unknown */
+  attach(domain: number, group: number): void {
+    if (group >= 0 && this.#spaces.get(domain)?.group === group) return;
+    this.#spaces.delete(domain);
+    const space = this.#space(domain);
+    space.isWhole = true;
+    space.group = group;
+  }
+
+  /** Whether the trace shows the domain from its first attachment on. */
+  isWhole(domain: number): boolean {
+    return this.#spaces.get(domain)?.isWhole === true;
+  }
+
+  /** Domain flush. */
+  flushDomain(domain: number): void {
+    const space = this.#spaces.get(domain);
+    if (space !== undefined) space.pending = new PageSet();
+  }
+
+  flushAll(): void {
+    for (const space of this.#spaces.values()) space.pending = new PageSet();
+  }
+
+  flushPages(domain: number, start: number, nrPages: number): void {
+    if (nrPages > MAX_PAGES) {
+      if (start === 0) this.flushDomain(domain);
+      return;
+    }
+    this.#spaces.get(domain)?.pending.remove(start * PAGE, (start + nrPages) * PAGE);
+  }
+
+  /** Whether some page of a call was unmapped in the domain and not flushed since. */
+  isPending(domain: number, start: number, nrPages: number): boolean {
+    const space = this.#spaces.get(domain);
+    return space !== undefined && nrPages <= MAX_PAGES && space.pending.intersects(start * PAGE, (start + nrPages) * PAGE);
+  }
+
+  /** An unmap left its flush to a queue. */
+  leave(domain: number, start: number, nrPages: number): void {
+    if (nrPages <= MAX_PAGES) this.#space(domain).pending.add(start * PAGE, (start + nrPages) * PAGE);
+  }
+
+  /** The mapping that begins at a page, if its domain has one of just this extent. */
+  mapping(domain: number, start: number, nrPages: number): LiveCall | null {
+    const call = this.#spaces.get(domain)?.calls.get(start);
+    return call?.nrPages === nrPages ? call : null;
+  }
+
+  /** Domains that have just this mapping. */
+  holders(start: number, nrPages: number): number[] {
+    const found: number[] = [];
+    for (const [domain, space] of this.#spaces) {
+      if (space.calls.get(start)?.nrPages === nrPages) found.push(domain);
+    }
+    return found;
+  }
+
+  /**
+   * A map call. @param isCertain the domain is that of the call's device, not only of its commands
+   * @returns the calls of which one has the wrong domain, none when all fits
+   */
+  map(domain: number, start: number, nrPages: number, line: number, hasTables: boolean, isCertain: boolean): Suspect[] {
+    if (nrPages > MAX_PAGES) return [];
+    const space = this.#space(domain);
+    const from = start * PAGE;
+    const to = from + nrPages * PAGE;
+    const isTwice = space.live.intersects(from, to) && !this.#doubtful.intersects(from, to);
+    const suspects = this.#step(start, { isMap: true, domain, line, nrPages }, isCertain, isTwice);
+    space.live.add(from, to);
+    space.known.add(from, to);
+    space.pending.remove(from, to);
+    space.calls.set(start, { nrPages, line, hasTables });
+    return suspects;
+  }
+
+  /** An unmap whose domain is known, by its device or its commands. */
+  unmap(domain: number, start: number, nrPages: number, line: number, isCertain: boolean): Suspect[] {
+    if (nrPages > MAX_PAGES) return [];
+    const space = this.#space(domain);
+    const from = start * PAGE;
+    const to = from + nrPages * PAGE;
+    const isMapped = space.live.contains(from, to);
+    const call = space.calls.get(start);
+    const elsewhere = this.holders(start, nrPages).filter((other) => other !== domain);
+    // Whole mappings are unmapped; one of another size fits only if no other domain has the one that was meant.
+    const misfits = isMapped
+      ? call !== undefined && call.nrPages > nrPages
+      : space.isWhole || space.known.intersects(from, to);
+    const isWrong = misfits && elsewhere.length > 0 && !this.#doubtful.intersects(from, to);
+    const suspects = this.#step(start, { isMap: false, domain, line, nrPages }, isCertain, isWrong);
+    if (!isWrong || suspects.length === 0) this.#remove(space, start, nrPages);
+    return suspects;
+  }
+
+  #remove(space: Space, start: number, nrPages: number): void {
+    const end = start + nrPages;
+    space.live.remove(start * PAGE, end * PAGE);
+    space.known.add(start * PAGE, end * PAGE);
+    for (let page = start; page < end;) {
+      const call = space.calls.get(page);
+      if (call === undefined) break;
+      space.calls.delete(page);
+      page += call.nrPages;
+    }
+  }
+
+  /** An unmap without a command, which several domains could have made. */
+  unmapSomewhere(unmap: Unattributed): void {
+    const { start, nrPages } = unmap;
+    const others = this.#unattributed.get(start) ?? [];
+    others.push(unmap);
+    this.#unattributed.set(start, others);
+    this.#doubtful.add(start * PAGE, (start + nrPages) * PAGE);
+    this.#histories.delete(start);
+  }
+
+  /** The unmap that must have been of a domain, since it maps the address again; null when there was none. */
+  settle(domain: number, start: number): Unattributed | null {
+    const waiting = this.#unattributed.get(start);
+    const space = this.#spaces.get(domain);
+    if (waiting === undefined || space?.calls.get(start) === undefined) return null;
+    const index = waiting.findIndex((unmap) => unmap.domains.includes(domain));
+    if (index < 0) return null;
+    const [unmap] = waiting.splice(index, 1);
+    this.#remove(space, start, unmap.nrPages);
+    if (waiting.length === 0) {
+      this.#unattributed.delete(start);
+      this.#doubtful.remove(start * PAGE, (start + unmap.nrPages) * PAGE);
+    }
+    return unmap;
+  }
+
+  /** Remembers a call; when it contradicts, finds the calls whose change of domain would make all fit. */
+  #step(start: number, step: Step, isCertain: boolean, isWrong: boolean): Suspect[] {
+    if (isCertain) return [];
+    let history = this.#histories.get(start);
+    if (history === undefined) {
+      history = [];
+      this.#histories.set(start, history);
+    }
+    history.push(step);
+    if (history.length > MAX_HISTORY) history.shift();
+    if (!isWrong) {
+      // Nothing mapped there any more: what was can contradict nothing.
+      if (!step.isMap && history.length > 2 && liveOf(history)?.size === 0) this.#histories.delete(start);
+      return [];
+    }
+    const repairs = repairsOf(history);
+    const named = (at: number): Suspect => {
+      const { isMap, line, domain } = history[at];
+      return { isMap, line, domain, start };
+    };
+    if (repairs.length === 0) {
+      this.#histories.delete(start);
+      return [named(history.length - 1)];
+    }
+    const suspects = [...new Set(repairs.map(({ at }) => at))].map(named);
+    this.#apply(start, history, repairs[repairs.length - 1]);
+    return suspects;
+  }
+
+  /** Makes the spaces what they are if a repair is right, so that one wrong command is found once. */
+  #apply(start: number, history: Step[], repair: Repair): void {
+    const domains = new Set(history.map(({ domain }) => domain));
+    history[repair.at] = { ...history[repair.at], domain: repair.domain };
+    const live = liveOf(history);
+    for (const domain of domains) {
+      const space = this.#space(domain);
+      const call = live?.get(domain);
+      const before = space.calls.get(start);
+      if (call === undefined && before !== undefined) this.#remove(space, start, before.nrPages);
+      if (call === undefined) continue;
+      space.live.add(start * PAGE, (start + call.nrPages) * PAGE);
+      space.calls.set(start, { nrPages: call.nrPages, line: call.line, hasTables: before?.hasTables ?? false });
+    }
+  }
+}
+
+interface Repair {
+  readonly at: number;
+  readonly domain: number;
+}
+
+/** What is mapped after some calls of one address, null when they contradict. What was mapped before them is not known. */
+function liveOf(history: readonly Step[]): Map<number, Step> | null {
+  const live = new Map<number, Step>();
+  const seen = new Set<number>();
+  for (const step of history) {
+    const call = live.get(step.domain);
+    if (step.isMap ? call !== undefined : call === undefined && seen.has(step.domain)) return null;
+    if (!step.isMap && call !== undefined && call.nrPages > step.nrPages) return null;
+    seen.add(step.domain);
+    if (step.isMap) live.set(step.domain, step);
+    else live.delete(step.domain);
+  }
+  return live;
+}
+
+/** Changes of one call's domain after which nothing contradicts. */
+function repairsOf(history: readonly Step[]): Repair[] {
+  const domains = [...new Set(history.map(({ domain }) => domain))];
+  const repairs: Repair[] = [];
+  const tryAll = (others: readonly number[], onlyMaps: boolean): void => {
+    for (const [at, step] of history.entries()) {
+      if (onlyMaps && !step.isMap) continue;
+      for (const domain of others) {
+        if (domain === step.domain) continue;
+        const changed = [...history];
+        changed[at] = { ...step, domain };
+        if (fits(changed)) repairs.push({ at, domain });
+      }
+    }
+  };
+  tryAll(domains, false);
+  if (repairs.length === 0) tryAll([SOME_OTHER], true);
+  return repairs;
+}
+
+/** Whether calls fit together, and every unmap that names a domain of theirs has its mapping. */
+function fits(history: readonly Step[]): boolean {
+  if (liveOf(history) === null) return false;
+  const mapped = new Set<number>();
+  for (const { isMap, domain } of history) {
+    if (isMap) mapped.add(domain);
+    else if (!mapped.has(domain)) return false;
+  }
+  return true;
+}

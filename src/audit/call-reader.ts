@@ -147,7 +147,7 @@ export class CallReader implements TraceSink {
     context.hint = -1;
     this.#forgetAttach(context);
     if (end <= start) return;
-    if (call.kind === RecordKind.map && call.nrCommands === 0 && start === call.end) {
+    if (call.kind === RecordKind.map && call.nrCommands === 0 && !call.isSealed && start === call.end) {
       call.extend(end, event.line);
     } else {
       this.#close(context, event.line);
@@ -170,7 +170,8 @@ export class CallReader implements TraceSink {
     }
     const device = context.hint;
     context.hint = -1;
-    if (call.kind === RecordKind.unmap && call.nrCommands === 0 && start === call.end && device === call.device) {
+    const continues = start === call.end && device === call.device && call.nrCommands === 0 && !call.isSealed;
+    if (call.kind === RecordKind.unmap && continues) {
       call.extend(end, event.line);
       return;
     }
@@ -214,7 +215,7 @@ export class CallReader implements TraceSink {
     found.nrCommands += 1;
     if (effect === Effect.wait) {
       this.#waits += 1;
-      if (!context.afterContext) this.#close(context, line);
+      if (!context.afterContext) call.isSealed = true;
       context.afterContext = false;
       return;
     }
@@ -228,7 +229,7 @@ export class CallReader implements TraceSink {
       return;
     }
     if (effect !== Effect.global) this.devices.sawDomain(command.domain);
-    const meets = call.kind !== 0 && call.meets(command);
+    const meets = call.kind !== 0 && !call.isSealed && call.meets(command);
     if (meets) call.add(command, line, this.#waits);
     if (effect === Effect.pages) {
       found.nrPageCommands += 1;

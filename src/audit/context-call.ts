@@ -39,6 +39,8 @@ export class ContextCall {
   readonly pieceLines: number[] = [];
   nrLarge = 0;
   nrCommands = 0;
+  /** Its commands were waited for: what comes now is not of it, but the dma:* event that names its device. */
+  isSealed = false;
 
   readonly #domains: number[] = [];
   readonly #starts: number[] = [];
@@ -58,6 +60,7 @@ export class ContextCall {
     this.isIdentity = true;
     this.nrCommands = 0;
     this.nrLarge = 0;
+    this.isSealed = false;
     for (const list of [
       this.pieceStarts,
       this.pieceLines,

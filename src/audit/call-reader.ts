@@ -173,6 +173,7 @@ export class CallReader implements TraceSink {
     const continues = start === call.end && device === call.device && call.nrCommands === 0 && !call.isSealed;
     if (call.kind === RecordKind.unmap && continues) {
       call.extend(end, event.line);
+      call.records.push(this.#queue.open(context));
       return;
     }
     this.#close(context, event.line);
@@ -182,7 +183,7 @@ export class CallReader implements TraceSink {
 
   #open(context: Context, kind: RecordKind, start: number, end: number, event: TraceEvent): void {
     context.call.open(kind, start, end, event.line, event.timeNs);
-    context.call.record = this.#queue.open(context);
+    context.call.records.push(this.#queue.open(context));
     context.afterContext = false;
   }
 
@@ -287,6 +288,20 @@ export class CallReader implements TraceSink {
     flags: number,
   ): void {
     const number = this.#queue.open(NOBODY);
+    this.#fill(number, kind, line, start, nrPages, device, domain, flags | (this.found.hasGap ? Flag.doubtful : 0));
+    this.#queue.done(number);
+  }
+
+  #fill(
+    number: number,
+    kind: RecordKind,
+    line: number,
+    start: number,
+    nrPages: number,
+    device: number,
+    domain: number,
+    flags: number,
+  ): void {
     const at = this.#queue.at(number);
     const { data } = this.#queue;
     data.fill(-1, at, at + RECORD_DOUBLES);
@@ -296,8 +311,7 @@ export class CallReader implements TraceSink {
     data[at + Field.nrPages] = nrPages;
     data[at + Field.device] = device;
     data[at + Field.domain] = domain;
-    data[at + Field.flags] = flags | (this.found.hasGap ? Flag.doubtful : 0);
-    this.#queue.done(number);
+    data[at + Field.flags] = flags;
   }
 
   /** The call of a context is over. @param line of what showed it, -1 for the end of the trace */
@@ -325,33 +339,33 @@ export class CallReader implements TraceSink {
     }
     const isMap = kind === RecordKind.map;
     if (isMap && largePages(call.start, call.end, call.start) > call.nrLarge) flags |= Flag.hasTables;
-    const isPerEvent = !isMap && call.nrCommands === 0;
     const { data } = this.#queue;
-    const number = call.record;
-    const at = this.#queue.at(number);
-    data[at + Field.kind] = kind;
-    data[at + Field.line] = call.pieceLines[0];
-    data[at + Field.start] = call.start;
-    data[at + Field.nrPages] = (isPerEvent && call.pieceStarts.length > 1 ? call.pieceStarts[1] : call.end) - call.start;
-    data[at + Field.device] = call.device;
-    data[at + Field.domain] = best.domain;
-    data[at + Field.flags] = flags;
-    data[at + Field.flushLine] = call.lines[0] ?? -1;
-    data[at + Field.badPage] = best.badPage;
-    data[at + Field.badLine] = best.badPage < 0 ? -1 : call.lineOf(best.badPage);
-    data[at + Field.selected] = call.selected(best.domain);
-    data[at + Field.endLine] = line;
-    data[at + Field.otherDomain] = other;
+    const [number] = call.records;
+    if (call.records.length > 1 && call.nrCommands === 0) {
+      // Unmaps without a command may wait in a flush queue, each for itself.
+      for (const [i, record] of call.records.entries()) {
+        const start = call.pieceStarts[i];
+        const end = i + 1 < call.pieceStarts.length ? call.pieceStarts[i + 1] : call.end;
+        this.#fill(record, kind, call.pieceLines[i], start, end - start, call.device, -1, flags);
+        data[this.#queue.at(record) + Field.badPage] = start;
+        data[this.#queue.at(record) + Field.badLine] = call.pieceLines[i];
+        data[this.#queue.at(record) + Field.endLine] = line;
+      }
+    } else {
+      for (const record of call.records) data[this.#queue.at(record)] = RecordKind.none;
+      this.#fill(number, kind, call.pieceLines[0], call.start, call.end - call.start, call.device, best.domain, flags);
+      const at = this.#queue.at(number);
+      data[at + Field.flushLine] = call.lines[0] ?? -1;
+      data[at + Field.badPage] = best.badPage;
+      data[at + Field.badLine] = best.badPage < 0 ? -1 : call.lineOf(best.badPage);
+      data[at + Field.selected] = call.selected(best.domain);
+      data[at + Field.endLine] = line;
+      data[at + Field.otherDomain] = other;
+    }
     if (best.domain >= 0 && call.device >= 0) this.devices.vote(call.device, best.domain);
     if (isMap) found.mapCall(call.nrCommands > 0, (flags & Flag.direct) !== 0);
     else if (call.nrCommands > 0) found.flushedUnmap(best.domain, number, (flags & Flag.wide) === 0);
-    this.#queue.done(number);
-    // Unmaps without a command may wait in a flush queue, each for itself.
-    for (let i = 1; isPerEvent && i < call.pieceStarts.length; i++) {
-      const start = call.pieceStarts[i];
-      const end = i + 1 < call.pieceStarts.length ? call.pieceStarts[i + 1] : call.end;
-      this.#write(kind, call.pieceLines[i], start, end - start, call.device, -1, flags);
-    }
+    for (const record of call.records) this.#queue.done(record);
   }
 
   /** The trace is over. */

@@ -5,6 +5,8 @@
 
 /** What a record is of. */
 export const RecordKind = {
+  /** Nothing: an unmap that is part of the call before it. */
+  none: 0,
   /** A map, map_sg or allocation: one or several iommu:map events. */
   map: 1,
   /** iommu:unmap events under one flush. */

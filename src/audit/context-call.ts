@@ -24,8 +24,8 @@ export class Coverage {
 export class ContextCall {
   /** A RecordKind, 0 when there is no call. */
   kind = 0;
-  /** Number of its record. */
-  record = -1;
+  /** Numbers of its records: of a map one; of unmaps one for each, since those without a command count each for itself. */
+  readonly records: number[] = [];
   /** Pages [start, end). */
   start = 0;
   end = 0;
@@ -62,6 +62,7 @@ export class ContextCall {
     this.nrLarge = 0;
     this.isSealed = false;
     for (const list of [
+      this.records,
       this.pieceStarts,
       this.pieceLines,
       this.lines,

@@ -139,7 +139,7 @@ class Judge {
     } else if (kind === RecordKind.domainFlush) {
       this.#ledger.flushDomain(this.#get(Field.domain));
       this.#lastFlush.set(this.#get(Field.domain), this.#number);
-    } else {
+    } else if (kind === RecordKind.globalFlush) {
       this.#ledger.flushAll();
       this.#lastGlobal = this.#number;
     }

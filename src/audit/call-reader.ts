@@ -362,9 +362,10 @@ export class CallReader implements TraceSink {
       data[at + Field.endLine] = line;
       data[at + Field.otherDomain] = other;
     }
-    if (best.domain >= 0 && call.device >= 0) this.devices.vote(call.device, best.domain);
+    const isOwn = isMap || (flags & Flag.wide) === 0;
+    if (isOwn && best.domain >= 0 && call.device >= 0) this.devices.vote(call.device, best.domain);
     if (isMap) found.mapCall(call.nrCommands > 0, (flags & Flag.direct) !== 0);
-    else if (call.nrCommands > 0) found.flushedUnmap(best.domain, number, (flags & Flag.wide) === 0);
+    else if (call.nrCommands > 0) found.flushedUnmap(best.domain, number, isOwn);
     for (const record of call.records) this.#queue.done(record);
   }
 

@@ -183,6 +183,11 @@ class Judge {
       this.#unflushed(domain);
       return;
     }
+    const told = isCertain ? this.#reader.devices.domain(this.#get(Field.device)) : -1;
+    if (this.#isWideOnly() && told !== this.#get(Field.domain)) {
+      this.#unflushed(told);
+      return;
+    }
     const tables = this.#has(Flag.keepsTables) && this.#ledger.mapping(domain, start, nrPages)?.hasTables === true;
     const problem = this.#problem();
     if (problem !== null) this.#findBad('C-UNMAP-GONE', problem);
@@ -193,7 +198,15 @@ class Judge {
     this.#suspect(this.#ledger.unmap(domain, start, nrPages, line, isCertain));
   }
 
-  /** An unmap without a command: of a domain with a flush queue, or a broken one. @param told its domain, -1 unknown */
+  /**
+   * Whether whole domains were flushed, and no pages. In the context of an unmap this may be a flush queue's doing, its timer's or
+   * that of a call that filled it, and so need not be for the domain of the unmap.
+   */
+  #isWideOnly(): boolean {
+    return this.#has(Flag.wide) && this.#get(Field.selected) === 0;
+  }
+
+  /** An unmap without a command of its own: of a domain with a flush queue, or a broken one. @param told its domain, -1 unknown */
   #unflushed(told: number): void {
     const start = this.#get(Field.start);
     const nrPages = this.#get(Field.nrPages);
@@ -209,7 +222,8 @@ class Judge {
       return;
     }
     if (lazy.length === 0) {
-      this.#unjudged += 1;
+      if (this.#isWideOnly()) this.#covered += 1;
+      else this.#unjudged += 1;
       return;
     }
     this.#queued += 1;
@@ -217,7 +231,7 @@ class Judge {
       this.#ledger.unmap(lazy[0], start, nrPages, line, true);
       this.#ledger.leave(lazy[0], start, nrPages);
     } else {
-      this.#ledger.unmapSomewhere({ line, start, nrPages, record: this.#number, domains: holders });
+      this.#ledger.unmapSomewhere({ line, start, nrPages, record: this.#number, domains: holders, isVague: false });
     }
   }
 

@@ -59,12 +59,14 @@ export interface Unattributed {
   readonly nrPages: number;
   readonly record: number;
   readonly domains: readonly number[];
+  /** True when another unmap may have been of the domain instead. */
+  isVague: boolean;
 }
 
 export class Ledger {
   readonly #spaces = new Map<number, Space>();
   readonly #histories = new Map<number, Step[]>();
-  /** Pages of unmaps whose domain is not known. */
+  /** Pages of unmaps whose domain was not known. What they left mapped where stays open for other extents too. */
   readonly #doubtful = new PageSet();
   readonly #unattributed = new Map<number, Unattributed[]>();
 
@@ -206,15 +208,16 @@ export class Ledger {
     const waiting = this.#unattributed.get(start);
     const space = this.#spaces.get(domain);
     if (waiting === undefined || space?.calls.get(start) === undefined) return null;
-    const index = waiting.findIndex((unmap) => unmap.domains.includes(domain));
-    if (index < 0) return null;
-    const [unmap] = waiting.splice(index, 1);
+    const { line } = space.calls.get(start) ?? { line: -1 };
+    const fitting = waiting.filter((unmap) => unmap.line > line && unmap.domains.includes(domain));
+    const [unmap] = fitting;
+    if (unmap === undefined) return null;
+    waiting.splice(waiting.indexOf(unmap), 1);
     this.#remove(space, start, unmap.nrPages);
-    if (waiting.length === 0) {
-      this.#unattributed.delete(start);
-      this.#doubtful.remove(start * PAGE, (start + unmap.nrPages) * PAGE);
-    }
-    return unmap;
+    // Which of several it was stays open, so nothing is said of any.
+    for (const other of fitting) other.isVague ||= fitting.length > 1;
+    if (waiting.length === 0) this.#unattributed.delete(start);
+    return unmap.isVague ? null : unmap;
   }
 
   /** Remembers a call; when it contradicts, finds the calls whose change of domain would make all fit. */

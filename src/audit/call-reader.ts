@@ -341,15 +341,19 @@ export class CallReader implements TraceSink {
     if (isMap && largePages(call.start, call.end, call.start) > call.nrLarge) flags |= Flag.hasTables;
     const { data } = this.#queue;
     const [number] = call.records;
-    if (call.records.length > 1 && call.nrCommands === 0) {
-      // Unmaps without a command may wait in a flush queue, each for itself.
+    const selected = call.selected(best.domain);
+    if (call.records.length > 1 && selected === 0) {
+      // Unmaps without a command for their pages may wait in a flush queue, each for itself.
       for (const [i, record] of call.records.entries()) {
         const start = call.pieceStarts[i];
         const end = i + 1 < call.pieceStarts.length ? call.pieceStarts[i + 1] : call.end;
-        this.#fill(record, kind, call.pieceLines[i], start, end - start, call.device, -1, flags);
-        data[this.#queue.at(record) + Field.badPage] = start;
-        data[this.#queue.at(record) + Field.badLine] = call.pieceLines[i];
-        data[this.#queue.at(record) + Field.endLine] = line;
+        this.#fill(record, kind, call.pieceLines[i], start, end - start, call.device, best.domain, flags);
+        const at = this.#queue.at(record);
+        data[at + Field.flushLine] = call.lines[0] ?? -1;
+        data[at + Field.badPage] = start;
+        data[at + Field.badLine] = call.pieceLines[i];
+        data[at + Field.selected] = 0;
+        data[at + Field.endLine] = line;
       }
     } else {
       for (const record of call.records) data[this.#queue.at(record)] = RecordKind.none;
@@ -358,7 +362,7 @@ export class CallReader implements TraceSink {
       data[at + Field.flushLine] = call.lines[0] ?? -1;
       data[at + Field.badPage] = best.badPage;
       data[at + Field.badLine] = best.badPage < 0 ? -1 : call.lineOf(best.badPage);
-      data[at + Field.selected] = call.selected(best.domain);
+      data[at + Field.selected] = selected;
       data[at + Field.endLine] = line;
       data[at + Field.otherDomain] = other;
     }

@@ -12,7 +12,7 @@
  * drivers/iommu/iommu.c, dma-iommu.c, intel/cache.c, amd/iommu.c of Linux 6.1 and 6.12.
  */
 import type { Names, TraceEvent, TraceSink } from '../trace/index.ts';
-import { EventKind } from '../trace/index.ts';
+import { EventKind, IrqContext } from '../trace/index.ts';
 import { Contexts, RecordLog, sidOf } from '../replay/index.ts';
 import type { SpillStore } from '../replay/index.ts';
 import { CallQueue } from './call-queue.ts';
@@ -30,11 +30,13 @@ const SETTLED_NS = 250e6;
 
 /** Kinds that the audit reads. */
 const WANTED: readonly EventKind[] = Object.values(EventKind).filter(
-  (kind) => kind !== EventKind.mark && kind !== EventKind.other && kind !== EventKind.fault,
+  (kind) => kind !== EventKind.other && kind !== EventKind.fault,
 );
 
 interface Context {
   readonly call: ContextCall;
+  /** CPU of an interrupt's last event, -1 for other contexts. */
+  cpu: number;
   /** Device of a dma_unmap_sg or dma_free in front of its unmap, -1 for none. */
   hint: number;
   /** Context invalidations since the last attachment: devices, and whether under domain id 0. */
@@ -62,6 +64,8 @@ export class CallReader implements TraceSink {
   /** Completion waits so far; -1 while no AMD command came, when commands are done as soon as they are traced. */
   #waits = -1;
   #timeNs = 0;
+  /** The context of each CPU's last hardware interrupt, while it may still be in a call. */
+  readonly #interrupts = new Map<number, Context>();
   /** IOMMU groups by device. */
   readonly #groups = new Map<number, number>();
 
@@ -80,12 +84,32 @@ export class CallReader implements TraceSink {
     const id = this.#contextIds.idOf(event.pid, event.cpu, event.irqContext);
     return (this.#contexts[id] ??= {
       call: new ContextCall(),
+      cpu: -1,
       hint: -1,
       invalidated: [],
       attachDomain: -1,
       assigned: -1,
       afterContext: false,
     });
+  }
+
+  /**
+   * The context of an event that was recorded. A hardware interrupt ends before its CPU shows anything it interrupted, or
+   * another task.
+   */
+  #entered(event: TraceEvent): Context {
+    const context = this.#contextOf(event);
+    const { cpu, irqContext } = event;
+    const interrupt = this.#interrupts.get(cpu);
+    if (interrupt !== undefined && interrupt !== context && interrupt.cpu === cpu) {
+      if (irqContext < IrqContext.hardirq || interrupt.call.kind === 0) this.#interrupts.delete(cpu);
+      if (irqContext <= IrqContext.hardirq) this.#close(interrupt, event.line);
+    }
+    if (irqContext === IrqContext.hardirq) {
+      context.cpu = cpu;
+      this.#interrupts.set(cpu, context);
+    }
+    return context;
   }
 
   /** Whether the context of an event is in a call: then a command of the same microsecond comes before its next event. */
@@ -100,7 +124,7 @@ export class CallReader implements TraceSink {
       this.found.gap();
       return;
     }
-    const context = this.#contextOf(event);
+    const context = this.#entered(event);
     switch (kind) {
       case EventKind.map:
         this.#mapped(context, event);
@@ -126,6 +150,7 @@ export class CallReader implements TraceSink {
         this.#groups.set(event.device, event.extra);
         return;
       case EventKind.removeDevice:
+      case EventKind.mark:
         return;
       default:
         this.#dma(context, event);
@@ -136,7 +161,8 @@ export class CallReader implements TraceSink {
   amdCommand(event: TraceEvent): void {
     if (this.#waits < 0) this.#waits = 0;
     this.#command.amd(event.words);
-    this.#commanded(this.#contextOf(event), event.line);
+    this.#timeNs = event.timeNs;
+    this.#commanded(this.#entered(event), event.line);
   }
 
   #mapped(context: Context, event: TraceEvent): void {
@@ -148,6 +174,13 @@ export class CallReader implements TraceSink {
     this.#forgetAttach(context);
     if (end <= start) return;
     if (call.kind === RecordKind.map && call.nrCommands === 0 && !call.isSealed && start === call.end) {
+      call.extend(end, event.line);
+    } else if (call.kind === RecordKind.map && start === call.end && this.#waits < 0 && call.flushedPart >= 0) {
+      // The command in between was for a call before this one, which this event continues only by its address.
+      const { starts, lines, end: middle } = call.split(call.flushedPart);
+      this.#close(context, lines[0], Flag.late);
+      this.#open(context, RecordKind.map, starts[0], starts[1] ?? middle, { line: lines[0], timeNs: event.timeNs });
+      for (let i = 1; i < starts.length; i++) call.extend(starts[i + 1] ?? middle, lines[i]);
       call.extend(end, event.line);
     } else {
       this.#close(context, event.line);
@@ -181,7 +214,13 @@ export class CallReader implements TraceSink {
     call.device = device;
   }
 
-  #open(context: Context, kind: RecordKind, start: number, end: number, event: TraceEvent): void {
+  #open(
+    context: Context,
+    kind: RecordKind,
+    start: number,
+    end: number,
+    event: Pick<TraceEvent, 'line' | 'timeNs'>,
+  ): void {
     context.call.open(kind, start, end, event.line, event.timeNs);
     context.call.records.push(this.#queue.open(context));
     context.afterContext = false;
@@ -330,10 +369,8 @@ export class CallReader implements TraceSink {
       other = call.coverage(best, this.#waits);
       flags |= Flag.flushed | (best.badPage < 0 ? Flag.covered : 0) | (best.unwaited ? Flag.unwaited : 0);
       flags |= (best.keepsTables ? Flag.keepsTables : 0) | (best.wide ? Flag.wide : 0);
-      if (this.#waits < 0 && call.device < 0 && call.hasLateFlush(best.domain)) {
-        flags |= Flag.late;
-        best.badPage = call.start;
-      }
+      if (this.#waits < 0 && call.device < 0 && call.hasLateFlush) flags |= Flag.late;
+      if ((flags & Flag.late) !== 0) best.badPage = call.start;
     } else if (line < 0 && this.#timeNs - call.timeNs < SETTLED_NS) {
       flags |= Flag.openEnd;
     }
@@ -387,6 +424,7 @@ const MAX_INVALIDATED = 64;
 /** Owner of records that are complete at once. */
 const NOBODY: Context = {
   call: new ContextCall(),
+  cpu: -1,
   hint: -1,
   invalidated: [],
   attachDomain: -1,

@@ -170,17 +170,30 @@ export class ContextCall {
   }
 
   /**
-   * Whether the first command was for the first events alone and another one had to reach the rest. VT-d drivers queue one
-   * command per call and unit, so the first events then were a call of their own, whose flush came after the next one began.
+   * End of the first events, when the first command is for just these and others follow; -1 otherwise. VT-d drivers queue one
+   * command per call and unit, so the first events then were a call of their own, flushed after the next one had begun.
    */
-  hasLateFlush(domain: number): boolean {
-    const first = this.#domains.indexOf(domain);
-    if (first < 0 || this.pieceStarts.length < 2 || this.#effects[first] !== Effect.pages) return false;
-    const reached = this.#ends[first];
-    if (this.#starts[first] > this.start || reached >= this.end || !this.pieceStarts.includes(reached)) return false;
-    for (let i = first + 1; i < this.lines.length; i++) {
-      if (this.#domains[i] === domain && this.#starts[i] >= reached) return true;
+  get flushedPart(): number {
+    if (this.#effects[0] !== Effect.pages || this.#starts[0] > this.start) return -1;
+    const reached = this.#ends[0];
+    return reached < this.end && this.pieceStarts.includes(reached) ? reached : -1;
+  }
+
+  /** Whether the first events have a command of their own, and those behind them another one. */
+  get hasLateFlush(): boolean {
+    const part = this.flushedPart;
+    if (part < 0) return false;
+    for (let i = 1; i < this.lines.length; i++) {
+      if (this.#domains[i] === this.#domains[0] && this.#starts[i] >= part) return true;
     }
     return false;
+  }
+
+  /** Takes the events from a page on away. @returns their first pages and lines, and the end of the last */
+  split(page: number): { readonly starts: number[]; readonly lines: number[]; readonly end: number } {
+    const index = this.pieceStarts.indexOf(page);
+    const { end } = this;
+    this.end = page;
+    return { starts: this.pieceStarts.splice(index), lines: this.pieceLines.splice(index), end };
   }
 }

@@ -215,7 +215,10 @@ class Judge {
     const holders = told >= 0 ? [told] : this.#ledger.holders(start, nrPages);
     const lazy = holders.filter((domain) => this.#isLazy(domain, this.#number));
     const nothingIsLazy = found.nrLazyFlushes === 0 && found.nrFlushedUnmaps > 0;
-    if (nothingIsLazy || (holders.length > 0 && lazy.length === 0 && holders.every((domain) => this.#isStrict(domain)))) {
+    if (
+      nothingIsLazy ||
+      (holders.length > 0 && lazy.length === 0 && holders.every((domain) => this.#isStrict(domain)))
+    ) {
       const domain = holders.length === 1 ? holders[0] : -1;
       this.#find('C-UNMAP-GONE', line, start, domain, `${this.#nothing()}, and ${this.#strictness(domain)}`);
       if (domain >= 0) this.#ledger.unmap(domain, start, nrPages, line, true);
@@ -370,7 +373,8 @@ class Judge {
   }
 
   #suspect(suspects: readonly Suspect[]): void {
-    const others = suspects.length === 1 ? '' : `; one of lines ${suspects.map(({ line }) => line).join(', ')} is wrong`;
+    const others =
+      suspects.length === 1 ? '' : `; one of lines ${suspects.map(({ line }) => line).join(', ')} is wrong`;
     for (const { isMap, line, start, domain } of suspects) {
       const text = `flushed under ${domainText(domain)}, which does not fit the other maps and unmaps of this address${others}`;
       this.#find(isMap ? 'C-MAP-VISIBLE' : 'C-UNMAP-GONE', line, start, domain, text);

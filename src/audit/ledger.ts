@@ -121,7 +121,9 @@ export class Ledger {
   /** Whether some page of a call was unmapped in the domain and not flushed since. */
   isPending(domain: number, start: number, nrPages: number): boolean {
     const space = this.#spaces.get(domain);
-    return space !== undefined && nrPages <= MAX_PAGES && space.pending.intersects(start * PAGE, (start + nrPages) * PAGE);
+    return (
+      space !== undefined && nrPages <= MAX_PAGES && space.pending.intersects(start * PAGE, (start + nrPages) * PAGE)
+    );
   }
 
   /** An unmap left its flush to a queue. */

@@ -26,7 +26,9 @@ export function inconclusiveReasons({ found, cachingMode, hasIrqContext, unjudge
     );
   }
   if (!hasIrqContext && doubtful > 0) {
-    reasons.push('the text has no flags column, so an interrupt looks like its task; give the `trace` file or the trace.dat');
+    reasons.push(
+      'the text has no flags column, so an interrupt looks like its task; give the `trace` file or the trace.dat',
+    );
   }
   if (cachingMode === null && found.nrMapCalls > 0) {
     const where = found.isAmd

@@ -151,8 +151,17 @@ export class CallReader implements TraceSink {
         return;
       case EventKind.removeDevice:
       case EventKind.mark:
+      case EventKind.fault:
+      case EventKind.other:
         return;
-      default:
+      case EventKind.dmaMap:
+      case EventKind.dmaUnmap:
+      case EventKind.dmaAlloc:
+      case EventKind.dmaFree:
+      case EventKind.dmaMapSg:
+      case EventKind.dmaUnmapSg:
+      case EventKind.dmaMapSgError:
+      case EventKind.dmaSync:
         this.#dma(context, event);
     }
   }
@@ -351,6 +360,7 @@ export class CallReader implements TraceSink {
     data[at + Field.device] = device;
     data[at + Field.domain] = domain;
     data[at + Field.flags] = flags;
+    data[at + Field.timeNs] = this.#timeNs;
   }
 
   /** The call of a context is over. @param line of what showed it, -1 for the end of the trace */
@@ -390,6 +400,7 @@ export class CallReader implements TraceSink {
         data[at + Field.badPage] = start;
         data[at + Field.badLine] = call.pieceLines[i];
         data[at + Field.selected] = 0;
+        data[at + Field.timeNs] = call.timeNs;
         data[at + Field.endLine] = line;
       }
     } else {
@@ -402,6 +413,7 @@ export class CallReader implements TraceSink {
       data[at + Field.selected] = selected;
       data[at + Field.endLine] = line;
       data[at + Field.otherDomain] = other;
+      data[at + Field.timeNs] = call.timeNs;
     }
     const isOwn = isMap || (flags & Flag.wide) === 0;
     if (isOwn && best.domain >= 0 && call.device >= 0) this.devices.vote(call.device, best.domain);
@@ -412,6 +424,7 @@ export class CallReader implements TraceSink {
 
   /** The trace is over. */
   finish(): void {
+    this.found.endNs = this.#timeNs;
     for (const context of this.#contexts) this.#close(context, -1);
     this.devices.finish();
     this.found.isAmd = this.#waits >= 0;

@@ -22,7 +22,7 @@ export const RecordKind = {
 export type RecordKind = (typeof RecordKind)[keyof typeof RecordKind];
 
 /** Doubles of a record, and where they are. Pages are page numbers; what is not known is -1. */
-export const RECORD_DOUBLES = 13;
+export const RECORD_DOUBLES = 14;
 export const Field = {
   kind: 0,
   /** Line of the event that began it. */
@@ -46,6 +46,8 @@ export const Field = {
   endLine: 11,
   /** A second domain whose commands reach pages of the call. */
   otherDomain: 12,
+  /** Time of its first event. */
+  timeNs: 13,
 } as const;
 
 /** Bits of `flags`. */

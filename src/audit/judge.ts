@@ -89,6 +89,7 @@ class Judge {
       this.#number += 1;
       this.#record(canJudge);
     }
+    for (const domain of this.#ledger.domains) this.#overdue(domain, found.endNs, -1);
     this.#judgeStrangers();
     const inconclusive = inconclusiveReasons({
       found,
@@ -137,9 +138,11 @@ class Judge {
     } else if (kind === RecordKind.pageFlush) {
       this.#ledger.flushPages(this.#get(Field.domain), this.#get(Field.start), this.#get(Field.nrPages));
     } else if (kind === RecordKind.domainFlush) {
+      this.#overdue(this.#get(Field.domain), this.#get(Field.timeNs), this.#get(Field.line));
       this.#ledger.flushDomain(this.#get(Field.domain));
       this.#lastFlush.set(this.#get(Field.domain), this.#number);
     } else if (kind === RecordKind.globalFlush) {
+      for (const domain of this.#ledger.domains) this.#overdue(domain, this.#get(Field.timeNs), this.#get(Field.line));
       this.#ledger.flushAll();
       this.#lastGlobal = this.#number;
     }
@@ -232,9 +235,23 @@ class Judge {
     this.#queued += 1;
     if (holders.length === 1) {
       this.#ledger.unmap(lazy[0], start, nrPages, line, true);
-      this.#ledger.leave(lazy[0], start, nrPages);
+      this.#ledger.leave(lazy[0], nrPages, { line, start, timeNs: this.#get(Field.timeNs) });
     } else {
       this.#ledger.unmapSomewhere({ line, start, nrPages, record: this.#number, domains: holders, isVague: false });
+    }
+  }
+
+  /**
+   * Unmaps that waited so long that no flush queue can have had them: its timer runs for 10 ms. @param line of the flush, -1 for
+   * the end of the trace
+   */
+  #overdue(domain: number, nowNs: number, line: number): void {
+    for (const unmap of this.#ledger.waiting(domain)) {
+      const waited = nowNs - unmap.timeNs;
+      if (waited < OVERDUE_NS) continue;
+      const until = line < 0 ? 'the trace ends' : `the next flush of ${domainText(domain)} is at line ${line}`;
+      const text = `no invalidation before the call ended, and no flush queue had it: ${until}, ${(waited / 1e9).toFixed(1)} s later`;
+      this.#find('C-UNMAP-GONE', unmap.line, unmap.start, domain, text);
     }
   }
 
@@ -411,6 +428,8 @@ class Judge {
   }
 }
 
+/** A hundred times the timer of a flush queue: recordings of emulated machines have flushes 16 ms late, not seconds. */
+const OVERDUE_NS = 1e9;
 const KEEPS_TABLES = 'its command keeps page-directory entries cached (IH set, or PDE clear)';
 const REUSED = 'mapped again before the flush of its last unmap in this domain';
 

@@ -11,6 +11,8 @@ import { PageSet } from '../replay/index.ts';
 const PAGE = 4096;
 /** More pages than this (1 TiB) in one call are not tracked: a set of them would not be small. */
 const MAX_PAGES: number = 2 ** 28;
+/** Unmaps of a domain's flush queue looked at; a CPU's ring has 256. */
+const MAX_WAITING = 4096;
 /** Calls of one address remembered. */
 const MAX_HISTORY = 32;
 /** A domain that no call of the address has. */
@@ -23,10 +25,19 @@ interface LiveCall {
   readonly hasTables: boolean;
 }
 
+/** An unmap in a flush queue. */
+export interface Waiting {
+  readonly line: number;
+  readonly start: number;
+  readonly timeNs: number;
+}
+
 interface Space {
   readonly live: PageSet;
   /** Unmapped without a flush yet. */
   pending: PageSet;
+  /** The same by call, the first ones. */
+  readonly waiting: Waiting[];
   /** Pages that a call of this trace named, so that it is known whether they are mapped. */
   readonly known: PageSet;
   /** True when the trace shows the domain from its first attachment on. */
@@ -76,6 +87,7 @@ export class Ledger {
       space = {
         live: new PageSet(),
         pending: new PageSet(),
+        waiting: [],
         known: new PageSet(),
         isWhole: false,
         group: -1,
@@ -103,11 +115,22 @@ export class Ledger {
   /** Domain flush. */
   flushDomain(domain: number): void {
     const space = this.#spaces.get(domain);
-    if (space !== undefined) space.pending = new PageSet();
+    if (space === undefined) return;
+    space.pending = new PageSet();
+    space.waiting.length = 0;
   }
 
   flushAll(): void {
-    for (const space of this.#spaces.values()) space.pending = new PageSet();
+    for (const domain of this.#spaces.keys()) this.flushDomain(domain);
+  }
+
+  /** Unmaps that a domain left to its queue and did not flush since. The list is used again. */
+  waiting(domain: number): readonly Waiting[] {
+    return this.#spaces.get(domain)?.waiting ?? [];
+  }
+
+  get domains(): Iterable<number> {
+    return this.#spaces.keys();
   }
 
   flushPages(domain: number, start: number, nrPages: number): void {
@@ -127,8 +150,10 @@ export class Ledger {
   }
 
   /** An unmap left its flush to a queue. */
-  leave(domain: number, start: number, nrPages: number): void {
-    if (nrPages <= MAX_PAGES) this.#space(domain).pending.add(start * PAGE, (start + nrPages) * PAGE);
+  leave(domain: number, nrPages: number, unmap: Waiting): void {
+    const space = this.#space(domain);
+    if (nrPages <= MAX_PAGES) space.pending.add(unmap.start * PAGE, (unmap.start + nrPages) * PAGE);
+    if (space.waiting.length < MAX_WAITING) space.waiting.push(unmap);
   }
 
   /** The mapping that begins at a page, if its domain has one of just this extent. */

@@ -21,6 +21,8 @@ export class TraceFindings {
   /** Domain flushes that no attachment explains. */
   nrLazyFlushes = 0;
   isAmd = false;
+  /** Time of the last event. */
+  endNs = 0;
   /** Events were lost, or lines could not be read. */
   hasGap = false;
 

@@ -65,6 +65,7 @@ function isSilent({ kind, isAmd }: Recorded): boolean {
 export interface Purpose {
   /** Index of the command in the events. */
   readonly index: number;
+  readonly context: string;
   readonly kind: 'map' | 'unmap' | 'attach';
   /** Lines of the events that it was for. */
   readonly lines: ReadonlySet<number>;
@@ -115,6 +116,7 @@ function purposesOfRun(
     const last = needed.slice(isAmd ? -1 : -2);
     return last.map(({ index }) => ({
       index,
+      context: contextOf(next),
       kind: 'attach' as const,
       lines: new Set([next.line]),
       over: after,
@@ -148,7 +150,8 @@ function purposesOfRun(
     const only = [...pages].filter(
       (page) => reaches(wire, page) && !own.some((other) => other.index !== index && reaches(other.wire, page)),
     );
-    if (only.length > 0) result.push({ index, kind, lines, over, pages: new Set(only) });
+    if (only.length > 0)
+      result.push({ index, context: contextOf(events[index]), kind, lines, over, pages: new Set(only) });
   }
   return result;
 }

@@ -65,7 +65,7 @@ class Keeper extends CallReader {
   #keep(event: TraceEvent, isAmd: boolean): void {
     const { kind, line, timeNs, pid, cpu, irqContext, iova, nrBytes, paddr, extra, device, text } = event;
     const first = event.listLength > 0 ? event.list[0] : -1;
-    const words = isAmd || kind === EventKind.qiSubmit ? [...event.words.slice(0, 4)] : [];
+    const words = isAmd || kind === EventKind.qiSubmit ? Array.from(event.words.subarray(0, 4)) : [];
     this.events.push({
       isAmd,
       kind,

@@ -61,11 +61,12 @@ class Judge {
   readonly #lastFlush = new Map<number, number>();
   #lastGlobal = -1;
   /** Attachments whose flush named a domain, by it. */
-  readonly #attached = new Map<number, { line: number; device: number }[]>();
+  readonly #attached = new Map<number, { line: number; device: number; group: number }[]>();
   readonly #used = new Set<number>();
   readonly #strangers = new Map<number, Stranger>();
-  /** True when attachments came before all calls: the trace then shows every domain. */
-  #isFromStart = false;
+  /** True when attachments came before all calls, and each flushed its domain: the trace then shows every domain. */
+  #showsDomains = false;
+  #nrAttached = 0;
 
   // The record being judged.
   #data: Float64Array = new Float64Array(0);
@@ -332,11 +333,13 @@ class Judge {
     const device = this.#get(Field.device);
     const domain = this.#get(Field.domain);
     const name = this.#deviceName(device);
-    if (this.#calls.map + this.#calls.unmap === 0) this.#isFromStart = true;
+    if (this.#calls.map + this.#calls.unmap === 0 && this.#nrAttached === 0) this.#showsDomains = true;
+    this.#nrAttached += 1;
+    if (domain < 0) this.#showsDomains = false;
     if (domain >= 0) {
       this.#ledger.attach(domain, this.#get(Field.start));
       const list = this.#attached.get(domain) ?? [];
-      list.push({ line, device });
+      list.push({ line, device, group: this.#get(Field.start) });
       this.#attached.set(domain, list);
     }
     if (this.#has(Flag.noAddress) || (!found.isAmd && this.#cachingMode !== true)) return;
@@ -357,7 +360,7 @@ class Judge {
   /** A call was made in a domain. */
   #use(domain: number, isMap: boolean): void {
     this.#used.add(domain);
-    if (!this.#isFromStart || this.#reader.found.isAmd || this.#cachingMode !== true) return;
+    if (!this.#showsDomains) return;
     if (this.#ledger.isWhole(domain) || this.#get(Field.device) >= 0) return;
     const stranger = this.#strangers.get(domain);
     if (stranger !== undefined) stranger.count += 1;
@@ -379,10 +382,12 @@ class Judge {
         continue;
       }
       for (const [other, attachments] of this.#attached) {
-        if (this.#used.has(other)) continue;
+        // Its own device may be one of a domain without a call, or of one that another group has.
+        const nrGroups = new Set(attachments.map(({ group }) => group)).size;
+        if (this.#used.has(other) && nrGroups < 2) continue;
         for (const { line: attachLine, device } of attachments) {
           const what = `${domainText(domain)} has ${count} calls and no attachment invalidated it`;
-          const who = `${this.#deviceName(device)} may be its device: the domain invalidated here has no call`;
+          const who = `${this.#deviceName(device)} may be its device`;
           this.#find('C-ATTACH', attachLine, -1, other, `${what}; ${who}`);
         }
       }

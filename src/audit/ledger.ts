@@ -13,6 +13,8 @@ const PAGE = 4096;
 const MAX_PAGES: number = 2 ** 28;
 /** Unmaps of a domain's flush queue looked at; a CPU's ring has 256. */
 const MAX_WAITING = 4096;
+/** Pages around a contradiction in which mappings that it concerns are looked for. */
+const MAX_LOOK = 4096;
 /** Calls of one address remembered. */
 const MAX_HISTORY = 32;
 /** A domain that no call of the address has. */
@@ -180,12 +182,41 @@ export class Ledger {
     const space = this.#space(domain);
     const from = start * PAGE;
     const to = from + nrPages * PAGE;
-    const isTwice = space.live.intersects(from, to) && !this.#doubtful.intersects(from, to);
-    const suspects = this.#step(start, { isMap: true, domain, line, nrPages }, isCertain, isTwice);
+    const isTwice = space.live.intersects(from, to) && this.#isSure(space, start, nrPages);
+    const across = isTwice && !isCertain ? this.#across(domain, space, start, nrPages) : [];
+    const suspects = this.#step(
+      start,
+      { isMap: true, domain, line, nrPages },
+      isCertain,
+      isTwice && across.length === 0,
+    );
+    if (across.length > 0) suspects.push(...across, { isMap: true, line, start, domain });
     space.live.add(from, to);
     space.known.add(from, to);
     space.pending.remove(from, to);
     space.calls.set(start, { nrPages, line, hasTables });
+    return suspects;
+  }
+
+  /** Whether some page of an extent is mapped, and no unmap of unknown domain was there. */
+  #isSure(space: Space, start: number, nrPages: number): boolean {
+    for (let page = start; page < start + Math.min(nrPages, MAX_LOOK); page++) {
+      const from = page * PAGE;
+      if (space.live.intersects(from, from + PAGE) && !this.#doubtful.intersects(from, from + PAGE)) return true;
+    }
+    return false;
+  }
+
+  /** Mappings of other extents that a new one would lie across: they, or it, have the wrong domain. They are taken away. */
+  #across(domain: number, space: Space, start: number, nrPages: number): Suspect[] {
+    const suspects: Suspect[] = [];
+    const first = Math.max(0, start - MAX_LOOK);
+    for (let page = first; page < start + Math.min(nrPages, MAX_LOOK); page++) {
+      const call = space.calls.get(page);
+      if (call === undefined || page === start || page + call.nrPages <= start) continue;
+      suspects.push({ isMap: true, line: call.line, start: page, domain });
+      this.#remove(space, page, call.nrPages);
+    }
     return suspects;
   }
 
@@ -250,45 +281,49 @@ export class Ledger {
   /** Remembers a call; when it contradicts, finds the calls whose change of domain would make all fit. */
   #step(start: number, step: Step, isCertain: boolean, isWrong: boolean): Suspect[] {
     if (isCertain) return [];
-    let history = this.#histories.get(start);
-    if (history === undefined) {
-      history = [];
-      this.#histories.set(start, history);
+    let steps = this.#histories.get(start);
+    if (steps === undefined) {
+      steps = [];
+      this.#histories.set(start, steps);
     }
-    history.push(step);
-    if (history.length > MAX_HISTORY) history.shift();
+    steps.push(step);
+    if (steps.length > MAX_HISTORY) {
+      // Of the older half the mappings that are left are remembered.
+      const old = steps.splice(0, MAX_HISTORY / 2);
+      steps.unshift(...(liveOf(old)?.values() ?? []));
+    }
     if (!isWrong) {
       // Nothing mapped there any more: what was can contradict nothing.
-      if (!step.isMap && history.length > 2 && liveOf(history)?.size === 0) this.#histories.delete(start);
+      if (!step.isMap && steps.length > 2 && liveOf(steps)?.size === 0) this.#histories.delete(start);
       return [];
     }
-    const repairs = repairsOf(history);
+    const repairs = repairsOf(steps);
     const named = (at: number): Suspect => {
-      const { isMap, line, domain } = history[at];
+      const { isMap, line, domain } = steps[at];
       return { isMap, line, domain, start };
     };
     if (repairs.length === 0) {
       this.#histories.delete(start);
-      return [named(history.length - 1)];
+      return [named(steps.length - 1)];
     }
     const suspects = [...new Set(repairs.map(({ at }) => at))].map(named);
-    this.#apply(start, history, repairs[repairs.length - 1]);
+    this.#apply(start, steps, repairs[repairs.length - 1]);
     return suspects;
   }
 
   /** Makes the spaces what they are if a repair is right, so that one wrong command is found once. */
-  #apply(start: number, history: Step[], repair: Repair): void {
-    const domains = new Set(history.map(({ domain }) => domain));
-    history[repair.at] = { ...history[repair.at], domain: repair.domain };
-    const live = liveOf(history);
+  #apply(start: number, steps: Step[], repair: Repair): void {
+    const domains = new Set(steps.map(({ domain }) => domain));
+    steps[repair.at] = { ...steps[repair.at], domain: repair.domain };
+    const live = liveOf(steps);
     for (const domain of domains) {
       const space = this.#space(domain);
       const call = live?.get(domain);
-      const before = space.calls.get(start);
-      if (call === undefined && before !== undefined) this.#remove(space, start, before.nrPages);
+      const old = space.calls.get(start);
+      if (call === undefined && old !== undefined) this.#remove(space, start, old.nrPages);
       if (call === undefined) continue;
       space.live.add(start * PAGE, (start + call.nrPages) * PAGE);
-      space.calls.set(start, { nrPages: call.nrPages, line: call.line, hasTables: before?.hasTables ?? false });
+      space.calls.set(start, { nrPages: call.nrPages, line: call.line, hasTables: old?.hasTables ?? false });
     }
   }
 }
@@ -299,10 +334,10 @@ interface Repair {
 }
 
 /** What is mapped after some calls of one address, null when they contradict. What was mapped before them is not known. */
-function liveOf(history: readonly Step[]): Map<number, Step> | null {
+function liveOf(steps: readonly Step[]): Map<number, Step> | null {
   const live = new Map<number, Step>();
   const seen = new Set<number>();
-  for (const step of history) {
+  for (const step of steps) {
     const call = live.get(step.domain);
     if (step.isMap ? call !== undefined : call === undefined && seen.has(step.domain)) return null;
     if (!step.isMap && call !== undefined && call.nrPages > step.nrPages) return null;
@@ -314,30 +349,25 @@ function liveOf(history: readonly Step[]): Map<number, Step> | null {
 }
 
 /** Changes of one call's domain after which nothing contradicts. */
-function repairsOf(history: readonly Step[]): Repair[] {
-  const domains = [...new Set(history.map(({ domain }) => domain))];
+function repairsOf(steps: readonly Step[]): Repair[] {
+  const domains = [...new Set(steps.map(({ domain }) => domain))];
   const repairs: Repair[] = [];
-  const tryAll = (others: readonly number[], onlyMaps: boolean): void => {
-    for (const [at, step] of history.entries()) {
-      if (onlyMaps && !step.isMap) continue;
-      for (const domain of others) {
-        if (domain === step.domain) continue;
-        const changed = [...history];
-        changed[at] = { ...step, domain };
-        if (fits(changed)) repairs.push({ at, domain });
-      }
+  for (const [at, step] of steps.entries()) {
+    for (const domain of step.isMap ? [...domains, SOME_OTHER] : domains) {
+      if (domain === step.domain) continue;
+      const changed = [...steps];
+      changed[at] = { ...step, domain };
+      if (fits(changed)) repairs.push({ at, domain });
     }
-  };
-  tryAll(domains, false);
-  if (repairs.length === 0) tryAll([SOME_OTHER], true);
+  }
   return repairs;
 }
 
-/** Whether calls fit together, and every unmap that names a domain of theirs has its mapping. */
-function fits(history: readonly Step[]): boolean {
-  if (liveOf(history) === null) return false;
+/** Whether calls fit together, and every unmap has its mapping. */
+function fits(steps: readonly Step[]): boolean {
+  if (liveOf(steps) === null) return false;
   const mapped = new Set<number>();
-  for (const { isMap, domain } of history) {
+  for (const { isMap, domain } of steps) {
     if (isMap) mapped.add(domain);
     else if (!mapped.has(domain)) return false;
   }

@@ -2,6 +2,7 @@
  * What one invalidation of a recording was for, worked out page by page with sets, without any code of the audit: the reference
  * for tests that break recordings.
  */
+import type { Names } from '../../src/trace/index.ts';
 import { EventKind } from '../../src/trace/index.ts';
 import type { Recorded, Recording } from './recorded.ts';
 
@@ -71,6 +72,8 @@ export interface Purpose {
   readonly lines: ReadonlySet<number>;
   /** Index of the event that shows that the call was over: AMD's wait, or the next event of the context; -1 for none. */
   readonly over: number;
+  /** All pages of the call. */
+  readonly call: ReadonlySet<number>;
   /** Pages that only this command reaches. */
   readonly pages: ReadonlySet<number>;
 }
@@ -120,6 +123,7 @@ function purposesOfRun(
       kind: 'attach' as const,
       lines: new Set([next.line]),
       over: after,
+      call: new Set<number>(),
       pages: new Set<number>(),
     }));
   }
@@ -151,7 +155,111 @@ function purposesOfRun(
       (page) => reaches(wire, page) && !own.some((other) => other.index !== index && reaches(other.wire, page)),
     );
     if (only.length > 0)
-      result.push({ index, context: contextOf(events[index]), kind, lines, over, pages: new Set(only) });
+      result.push({ index, context: contextOf(events[index]), kind, lines, over, call: pages, pages: new Set(only) });
   }
   return result;
+}
+
+/**
+ * Whether the domains of a recording's commands contradict what is mapped and unmapped, when one command names another domain:
+ * a page mapped twice in a domain, unmapped where it is not mapped, a domain that nothing else names, or one call in two.
+ * Recordings from boot on only. @param known domains that have a device.
+ * Where this is false, nothing in the trace shows the wrong domain.
+ */
+export function contradicts(
+  events: readonly Recorded[],
+  all: readonly Purpose[],
+  changed: number,
+  domain: number,
+  known: readonly number[],
+): boolean {
+  if (!known.includes(domain)) return true;
+  const callOf = new Map<number, { kind: 'map' | 'unmap'; pages: ReadonlySet<number>; domains: Set<number> }>();
+  for (const { index, kind, lines, call } of all) {
+    if (kind === 'attach') continue;
+    const line = Math.min(...lines);
+    const own = index === changed ? domain : wireOf(events[index]).domain;
+    const found = callOf.get(line) ?? { kind, pages: call, domains: new Set<number>() };
+    found.domains.add(own);
+    callOf.set(line, found);
+  }
+  const live = new Map<number, Set<number>>();
+  const uncertain = new Set<number>();
+  for (const event of events) {
+    const isMap = event.kind === EventKind.map && !event.isAmd;
+    if (event.isAmd || (!isMap && event.kind !== EventKind.unmap)) continue;
+    const call = callOf.get(event.line);
+    if (call === undefined) {
+      // An unmap without a command, in a domain that is not told.
+      const first = event.iova / 4096;
+      if (!isMap) for (let page = first; page < first + event.nrBytes / 4096; page++) uncertain.add(page);
+      continue;
+    }
+    if (call.domains.size > 1) return true;
+    for (const own of call.domains) {
+      const pages = live.get(own) ?? new Set<number>();
+      live.set(own, pages);
+      for (const page of call.pages) {
+        if (!uncertain.has(page) && pages.has(page) === (call.kind === 'map')) return true;
+        if (call.kind === 'map') pages.add(page);
+        else pages.delete(page);
+      }
+    }
+  }
+  return false;
+}
+
+/** A domain flush of a flush queue between the unmap of a page and its next map in the same domain, the only one there. */
+export interface QueueFlush {
+  readonly index: number;
+  /** Index of the event that ends the next map. */
+  readonly reuse: number;
+  /** Lines of the iommu:map events of these maps. */
+  readonly lines: ReadonlySet<number>;
+}
+
+/**
+ * Flushes without which a page is used again too early, of recordings whose dma:* events name devices and whose
+ * cache_tag_assign events (6.10 and later) name their domains. Pages of scatterlists are left out: unmapping one prints no address.
+ */
+export function queueFlushes(events: readonly Recorded[], names: Names): QueueFlush[] {
+  const domainOf = new Map<string, number>();
+  let assigned = -1;
+  for (const event of events) {
+    if (event.kind === EventKind.cacheTag && event.text === 'cache_tag_assign') assigned = event.extra;
+    if (event.kind === EventKind.attach && assigned >= 0) domainOf.set(names.nameOf(event.device), assigned);
+  }
+  const found = new Map<number, { reuse: number; lines: Set<number> }>();
+  const lastFlush = new Map<number, number>();
+  /** By domain and page: the flushes of the domain since its unmap, as far as one tells more than none. */
+  const unmapped = new Map<string, number>();
+  const nrFlushes = new Map<number, number>();
+  for (const [index, event] of events.entries()) {
+    if (isCommand(event)) {
+      const { type, domain } = wireOf(event);
+      if (type !== 'domain') continue;
+      lastFlush.set(domain, index);
+      nrFlushes.set(domain, (nrFlushes.get(domain) ?? 0) + 1);
+      continue;
+    }
+    const isMap = event.kind === EventKind.dmaMap;
+    if (!isMap && event.kind !== EventKind.dmaUnmap) continue;
+    const domain = domainOf.get(names.nameOf(event.device));
+    if (domain === undefined) continue;
+    const key = `${domain}/${Math.floor(event.iova / 4096)}`;
+    if (!isMap) {
+      unmapped.set(key, nrFlushes.get(domain) ?? 0);
+      continue;
+    }
+    const before = unmapped.get(key);
+    unmapped.delete(key);
+    const flush = lastFlush.get(domain);
+    if (before === undefined || flush === undefined || (nrFlushes.get(domain) ?? 0) !== before + 1) continue;
+    let map = index;
+    while (events[map].kind !== EventKind.map || events[map].pid !== event.pid) map--;
+    const one = found.get(flush) ?? { reuse: index, lines: new Set<number>() };
+    one.lines.add(events[map].line);
+    found.set(flush, one);
+  }
+  return [...found].map(([index, rest]) => ({ index, ...rest }));
 }

@@ -5,7 +5,7 @@ import type { MapFlush } from '../drivers/index.ts';
 import { AMD_PRESETS, INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES } from '../drivers/index.ts';
 import type { HardwareModel, Observed, Plan, UnmapPolicy } from '../replay/index.ts';
 import { Grouper, HARDWARE_MODELS, UNMAP_POLICIES, agrees, attribute, planCalls } from '../replay/index.ts';
-import type { HardwareFacts, ReplayReport, TraceFacts } from '../report/index.ts';
+import type { HardwareFacts, ReplayReport } from '../report/index.ts';
 import { interruptedReport, replayReport } from '../report/index.ts';
 import { Names, vendorOf } from '../trace/index.ts';
 import type { ReadOptions } from './byte-source.ts';
@@ -15,10 +15,13 @@ import { FileError } from './file-error.ts';
 import type { TraceSummary } from './input.ts';
 import { ReadInterrupted, readTrace } from './input.ts';
 import { OutputFile } from './output-file.ts';
+import { pathOf } from './path-argument.ts';
 import { playPolicies } from './policy-runs.ts';
 import { Progress } from './progress.ts';
 import { MODEL_NAMES, counted, replayText } from './replay-text.ts';
+import { warnSkipped } from './skipped-lines.ts';
 import { FileSpill } from './spill.ts';
+import { factsOf } from './trace-facts.ts';
 
 interface ReplayOptions {
   readonly mapFlush: readonly MapFlush[];
@@ -47,12 +50,6 @@ function listOf<T extends string>(known: readonly T[]): (text: string) => T[] {
     });
     return [...new Set(words)];
   };
-}
-
-/** A path as the user gave it: an unset variable of a script makes an empty one. */
-function pathOf(text: string): string {
-  if (text === '') throw new InvalidArgumentError('The path is empty.');
-  return text;
 }
 
 /** Adds the command. `run` gets the exit code. */
@@ -185,35 +182,11 @@ function requireSameHardware({ hardware, compare = '' }: ReplayOptions, observed
   );
 }
 
-/** @param summary null when nothing was read */
-function factsOf(file: string, summary: TraceSummary | null): TraceFacts {
-  return {
-    file: file === '-' ? 'standard input' : file,
-    format: summary?.format ?? 'not read',
-    events: summary?.events ?? 0,
-    skipped: summary?.skipped ?? 0,
-    lost: summary?.lost ?? 0,
-    hasIrqContext: summary?.hasIrqContext ?? true,
-  };
-}
-
 function nothingToReplay(summary: TraceSummary): string {
   return (
     `holds no iommu:map or iommu:unmap event (${summary.format}, ${counted(summary.events, 'event')} read, ${summary.skipped} skipped). ` +
     `Record with: trace-cmd record -e iommu -e dma -e intel_iommu`
   );
-}
-
-/** Skipped lines are never silent: how many, and the first few with their place and what was expected there. */
-function warnSkipped(file: string, summary: TraceSummary): void {
-  if (summary.skipped === 0) return;
-  const lines = [
-    `${file}: ${counted(summary.skipped, 'malformed line or record', 'malformed lines or records')} skipped`,
-  ];
-  for (const skip of summary.firstSkipped.slice(0, 5)) {
-    lines.push(`${file}:${skip.line}: expected ${skip.what}, found: ${skip.excerpt}`);
-  }
-  process.stderr.write(`${lines.join('\n')}\n`);
 }
 
 /** Whose hardware is played, and what told so: the user, the log, the trace; VT-d when nothing does. */

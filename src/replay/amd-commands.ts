@@ -23,8 +23,8 @@ const ALL_PAGES: number = 2 ** 51 - 1;
  */
 const KEYS_PER_PAGE = 4;
 
-/** Pages that an address field with S set selects: 2^(ones from bit 12 up + 1). */
-function selected(page: number): number {
+/** Pages that an address field with S set selects, by its page number: 2^(ones from bit 12 up + 1). */
+export function selectedPages(page: number): number {
   let pages = 2;
   for (let rest = page; rest % 2 === 1; rest = (rest - 1) / 2) pages *= 2;
   return pages;
@@ -62,7 +62,7 @@ export const AMD_COMMANDS: CommandSet = {
     const pde = (flags & INV_PDE_W2) !== 0;
     if ((flags & INV_SIZE_W2) === 0) return { iova: address(page), pages: 1, pde };
     if (page === ALL_PAGES) return { iova: '0x0', pages: 'all', pde };
-    const pages = selected(page);
+    const pages = selectedPages(page);
     return { iova: address(page - (page % pages)), pages, pde };
   },
 };

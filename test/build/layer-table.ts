@@ -14,8 +14,9 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   sanitizer: ['base', 'spec', 'mem', 'iommu'],
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
-  report: ['base', 'replay', 'trace'],
-  cli: ['base', 'trace', 'machine', 'drivers', 'replay', 'report'],
+  audit: ['base', 'spec', 'trace', 'replay'],
+  report: ['base', 'replay', 'audit', 'trace'],
+  cli: ['base', 'trace', 'machine', 'drivers', 'replay', 'audit', 'report'],
 };
 
 export const LAYERS: readonly string[] = Object.keys(MAY_IMPORT);

@@ -64,6 +64,20 @@ describe('while reading', () => {
     expect(map + unmap).toBe(events);
   });
 
+  test('an audit', async () => {
+    const { child, ended } = start(['audit', '-', '--json']);
+    await feed(child, LINES);
+    child.kill('SIGINT');
+    const { code, out, err } = await ended;
+    expect({ code, err }).toEqual({ code: 130, err: '' });
+    expect(JSON.parse(out)).toMatchObject({
+      schema: 'iommukit.audit/1',
+      interrupted: true,
+      verdict: 'inconclusive',
+      findings: [],
+    });
+  });
+
   test('as text', async () => {
     const { child, ended } = start(['replay', '-']);
     await feed(child, LINES);

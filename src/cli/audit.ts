@@ -1,0 +1,141 @@
+/** `iommukit audit FILE`: did the recorded machine flush what it had to? */
+import type { Command } from 'commander';
+import { Argument, Option } from 'commander';
+import { CallReader, CommandFile, CommandMerge, judge } from '../audit/index.ts';
+import type { AuditReport } from '../report/index.ts';
+import { auditReport, auditText, interruptedAudit } from '../report/index.ts';
+import { Names } from '../trace/index.ts';
+import type { ReadOptions } from './byte-source.ts';
+import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK } from './exit.ts';
+import { FileError } from './file-error.ts';
+import type { TraceSummary } from './input.ts';
+import { ReadInterrupted, readTrace } from './input.ts';
+import { OutputFile } from './output-file.ts';
+import { pathOf } from './path-argument.ts';
+import { Progress } from './progress.ts';
+import { counted } from './replay-text.ts';
+import { warnSkipped } from './skipped-lines.ts';
+import { FileSpill } from './spill.ts';
+import { factsOf } from './trace-facts.ts';
+
+interface AuditOptions {
+  readonly commands?: string;
+  readonly cachingMode?: 'on' | 'off';
+  readonly json?: true;
+  readonly output?: string;
+}
+
+const EXIT_OF = { held: EXIT_OK, violated: EXIT_FINDING, inconclusive: EXIT_INCONCLUSIVE } as const;
+
+/** Adds the command. `run` gets the exit code. */
+export function addAudit(
+  program: Command,
+  run: (work: (signal: AbortSignal) => Promise<number>) => Promise<void>,
+): void {
+  program
+    .command('audit')
+    .description('check a recorded trace: was every map and unmap flushed in time, wide enough, in the right domain?')
+    .showHelpAfterError('(iommukit audit --help shows the options)')
+    .addArgument(
+      new Argument(
+        '<file>',
+        'ftrace text or trace.dat with iommu:* and intel_iommu:* events, plain, gzip or zstd; - for standard input',
+      ).argParser(pathOf),
+    )
+    .option(
+      '--commands <file>',
+      "the commands of the same run, from a probe on AMD's __iommu_queue_command_sync, when they are not in the trace",
+      pathOf,
+    )
+    .addOption(
+      new Option(
+        '--caching-mode <mode>',
+        'whether the hardware caches not-present entries, VT-d CM and AMD-Vi NpCache (default: as the trace shows)',
+      ).choices(['on', 'off']),
+    )
+    .option('--json', 'print the result as JSON (schema iommukit.audit/1)')
+    .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
+    .action(async (file: string, options: AuditOptions) => {
+      await run(async (signal) => await audit(file, options, signal));
+    });
+}
+
+async function audit(file: string, options: AuditOptions, signal: AbortSignal): Promise<number> {
+  const output = options.output === undefined ? null : new OutputFile(options.output);
+  try {
+    for (const input of [file, options.commands]) {
+      if (input !== undefined && output?.is(input) === true) {
+        throw new FileError(input, 'is the output too; give another path to -o');
+      }
+    }
+    const report = await audited(file, options, signal);
+    const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : auditText(report);
+    if (output === null) process.stdout.write(text);
+    else output.write(text);
+    return report.interrupted ? EXIT_INTERRUPTED : EXIT_OF[report.verdict];
+  } finally {
+    output?.discard();
+  }
+}
+
+async function audited(file: string, options: AuditOptions, signal: AbortSignal): Promise<AuditReport> {
+  const progress = new Progress();
+  const show = (stage: string): ReadOptions => ({
+    signal,
+    onProgress: (done, total) => progress.show(stage, done, total),
+  });
+  const callSpill = new FileSpill();
+  const commandSpill = new FileSpill();
+  const commands = options.commands ?? null;
+  const names = new Names();
+  const reader = new CallReader(names, callSpill);
+  try {
+    const merge =
+      commands === null ? null : await readCommandFile(commands, reader, commandSpill, show('reading commands '));
+    const summary = await readTrace(file, names, merge ?? reader, show('reading '));
+    progress.end();
+    (merge ?? reader).finish();
+    const { nrMapEvents, nrUnmapEvents } = reader.found;
+    if (nrMapEvents + nrUnmapEvents === 0) throw new FileError(file, nothingToAudit(summary));
+    warnSkipped(file, summary);
+    const { cachingMode } = options;
+    const result = judge(reader, names, {
+      cachingMode: cachingMode === undefined ? null : cachingMode === 'on',
+      hasIrqContext: summary.hasIrqContext,
+    });
+    return auditReport(factsOf(file, summary), commands, result, cachingMode !== undefined);
+  } catch (error) {
+    if (!(error instanceof ReadInterrupted)) throw error;
+    return interruptedAudit(factsOf(file, error.summary), commands);
+  } finally {
+    progress.end();
+    callSpill.close();
+    commandSpill.close();
+  }
+}
+
+async function readCommandFile(
+  path: string,
+  reader: CallReader,
+  spill: FileSpill,
+  options: ReadOptions,
+): Promise<CommandMerge> {
+  const file = new CommandFile(spill);
+  const summary = await readTrace(path, new Names(), file, options);
+  if (file.count === 0) {
+    throw new FileError(
+      path,
+      `holds no command of an AMD-Vi driver (${counted(summary.events, 'event')} read); a probe on __iommu_queue_command_sync ` +
+        'with d0 to d3 records them. Commands of VT-d, intel_iommu:qi_submit, stand in the trace itself',
+    );
+  }
+  warnSkipped(path, summary);
+  return new CommandMerge(reader, file);
+}
+
+function nothingToAudit(summary: TraceSummary): string {
+  return (
+    `holds no iommu:map or iommu:unmap event (${summary.format}, ${counted(summary.events, 'event')} read, ${summary.skipped} skipped). ` +
+    'Record with: trace-cmd record -e iommu -e dma -e intel_iommu'
+  );
+}

@@ -1,0 +1,68 @@
+/**
+ * The result of `iommukit audit` as data, schema `iommukit.audit/1`. Additions keep the schema's name, anything else changes it.
+ * Addresses are hex strings.
+ */
+import type { AuditResult } from '../audit/index.ts';
+import type { TraceFacts } from './replay-report.ts';
+
+export const AUDIT_SCHEMA = 'iommukit.audit/1';
+
+export interface AuditReport extends AuditResult {
+  readonly schema: typeof AUDIT_SCHEMA;
+  readonly trace: {
+    readonly file: string;
+    readonly format: string;
+    /** Events read, of all kinds. */
+    readonly events: number;
+    /** Lines or records that were malformed. */
+    readonly skippedLines: number;
+    /** Events the recorder lost. */
+    readonly lost: number;
+    /** File with the commands, null when they stand in the trace. */
+    readonly commands: string | null;
+  };
+  /** What `cachingMode` rests on. */
+  readonly cachingModeTold: 'option' | 'trace' | 'nothing';
+  /** True when it was stopped before the end. */
+  readonly interrupted: boolean;
+}
+
+/** A complete audit. */
+export function auditReport(
+  facts: TraceFacts,
+  commands: string | null,
+  result: AuditResult,
+  isOption: boolean,
+): AuditReport {
+  return {
+    schema: AUDIT_SCHEMA,
+    trace: traceOf(facts, commands),
+    cachingModeTold: isOption ? 'option' : result.cachingMode === null ? 'nothing' : 'trace',
+    interrupted: false,
+    ...result,
+  };
+}
+
+/** An audit that was stopped while it read. */
+export function interruptedAudit(facts: TraceFacts, commands: string | null): AuditReport {
+  return {
+    schema: AUDIT_SCHEMA,
+    trace: traceOf(facts, commands),
+    cachingModeTold: 'nothing',
+    interrupted: true,
+    verdict: 'inconclusive',
+    calls: { map: 0, unmap: 0 },
+    covered: 0,
+    queued: 0,
+    findings: [],
+    nrFindings: 0,
+    overInvalidation: 0,
+    commands: { total: 0, page: 0, domain: 0, useless: 0 },
+    cachingMode: null,
+    inconclusive: ['interrupted while reading: nothing was judged'],
+  };
+}
+
+function traceOf({ file, format, events, skipped, lost }: TraceFacts, commands: string | null): AuditReport['trace'] {
+  return { file, format, events, skippedLines: skipped, lost, commands };
+}

@@ -4,6 +4,8 @@ export const EXIT_OK = 0;
 export const EXIT_FINDING = 1;
 /** Wrong usage, or an input that cannot be used. */
 export const EXIT_USAGE = 2;
+/** Nothing was found, and not everything was tried: a bound was reached. */
+export const EXIT_INCONCLUSIVE = 3;
 /** A bug in iommukit. */
 export const EXIT_BUG = 70;
 /** Interrupted; what was known was printed. */
@@ -16,8 +18,9 @@ export class UsageError extends Error {}
 export const EXIT_CODES_HELP = `
 Exit codes:
   0    ran, and everything that was asked to hold held
-  1    ran, with a finding: a comparison that differs
+  1    ran, with a finding: a comparison that differs, a contract that was broken
   2    wrong usage, or an input that cannot be used
+  3    found nothing, but did not try everything: a bound was reached
   70   a bug in iommukit
   130  interrupted; what was known by then was printed
 `;

@@ -1,6 +1,7 @@
 /** The command line: one file per command, common errors and signals here. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { addCheck } from './check.ts';
 import { EXIT_BUG, EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError } from './exit.ts';
 import { FileError } from './file-error.ts';
 import { addReplay } from './replay.ts';
@@ -12,7 +13,7 @@ function version(): string {
 }
 
 /** Commands that the documentation speaks of and that are not built. */
-const PLANNED = ['audit', 'check', 'ui'];
+const PLANNED = ['audit', 'ui'];
 
 /** Runs one command line. @param argv as process.argv @returns the exit code; never throws */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -36,9 +37,11 @@ export async function main(argv: readonly string[]): Promise<number> {
     .addHelpText('after', EXIT_CODES_HELP)
     .exitOverride()
     .showHelpAfterError('(iommukit replay --help shows the options)');
-  addReplay(program, async (work) => {
+  const run = async (work: (signal: AbortSignal) => Promise<number>): Promise<void> => {
     code = await work(abort.signal);
-  });
+  };
+  addReplay(program, run);
+  addCheck(program, run);
   // Only now: the commands keep the hint above.
   const today = program.commands.map((command) => command.name()).join(', ');
   program.showHelpAfterError(

@@ -17,8 +17,9 @@ import { ReadInterrupted, readTrace } from './input.ts';
 import { OutputFile } from './output-file.ts';
 import { playPolicies } from './policy-runs.ts';
 import { Progress } from './progress.ts';
-import { MODEL_NAMES, counted, replayText } from './replay-text.ts';
+import { MODEL_NAMES, replayText } from './replay-text.ts';
 import { FileSpill } from './spill.ts';
+import { counted } from './text-table.ts';
 
 interface ReplayOptions {
   readonly mapFlush: readonly MapFlush[];

@@ -15,7 +15,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
   report: ['base', 'replay', 'trace'],
-  cli: ['base', 'trace', 'machine', 'drivers', 'replay', 'report'],
+  cli: ['base', 'mem', 'iommu', 'trace', 'machine', 'drivers', 'check', 'replay', 'report'],
 };
 
 export const LAYERS: readonly string[] = Object.keys(MAY_IMPORT);

@@ -65,9 +65,9 @@ export const KNOWN_FAULTS: readonly KnownFault[] = [
   },
 ];
 
-/** Why a violation would be no news, or null where the contract must hold. A driver of the user's own has no excuse. */
+/** Why a violation would be no news, or null where the contract must hold. Another driver or core has no excuse. */
 export function knownFault(scenario: Scenario, setup: StageSetup): KnownFault | null {
-  if (setup.makeDriver !== undefined) return null;
+  if (setup.makeDriver !== undefined || setup.makeCore !== undefined) return null;
   const full = setupFor(scenario, setup);
   return KNOWN_FAULTS.find((fault) => fault.covers(scenario, full)) ?? null;
 }

@@ -5,7 +5,7 @@ import {
   CheckSummary,
   PROGRAM_STEPS,
   SCENARIOS,
-  SanitizerJudge,
+  ProbeJudge,
   disputeRow,
   disputeSetups,
   playCase,
@@ -34,7 +34,7 @@ const TURN_MS = 40;
 /** A program that fails is shrunk, which takes long: after so many there is nothing new to learn. */
 const MOST_FAILURES = 5;
 
-const makeJudge = (): Judge => new SanitizerJudge();
+const makeJudge = (): Judge => new ProbeJudge();
 
 /** Does the check. @param show how far it is */
 export async function runCheck(

@@ -17,6 +17,7 @@ export type { Step } from './program.ts';
 export { ProgramRun, randomProgram, randomSetup } from './program.ts';
 export type { NegativeOracle } from './negative/oracle.ts';
 export { NEGATIVE_LEFT_OUT, NEGATIVE_ORACLES } from './negative/index.ts';
+export { isCaught, playOracle } from './negative/run.ts';
 export type { Sighting } from './probe-judge.ts';
 export { ProbeJudge } from './probe-judge.ts';
 export type { PagePromise } from './promises.ts';

@@ -49,31 +49,34 @@ export class ProbeJudge implements Judge {
 
   /** Puts a look before the callbacks that change something. */
   watch(ops: IommuOps): void {
-    const { mapPages, unmapPages, attachDev, detachDev, mapSgDirect } = ops;
+    const mapPages = ops.mapPages.bind(ops);
     ops.mapPages = (domain, iova, paddr, pgsize, pgcount, prot, mapped): number => {
       this.#touch(iova, pgsize * pgcount);
-      return mapPages.call(ops, domain, iova, paddr, pgsize, pgcount, prot, mapped);
+      return mapPages(domain, iova, paddr, pgsize, pgcount, prot, mapped);
     };
+    const unmapPages = ops.unmapPages.bind(ops);
     ops.unmapPages = (domain, iova, pgsize, pgcount, gather): number => {
       this.#touch(iova, pgsize * pgcount);
-      return unmapPages.call(ops, domain, iova, pgsize, pgcount, gather);
+      return unmapPages(domain, iova, pgsize, pgcount, gather);
     };
+    const attachDev = ops.attachDev.bind(ops);
     ops.attachDev = (domain: IommuDomain, device): number => {
       this.#touchAll();
-      return attachDev.call(ops, domain, device);
+      return attachDev(domain, device);
     };
+    const detachDev = ops.detachDev.bind(ops);
     ops.detachDev = (domain, device): void => {
       this.#touchAll();
-      detachDev.call(ops, domain, device);
+      detachDev(domain, device);
     };
-    if (mapSgDirect !== undefined) {
-      ops.mapSgDirect = (domain, iova, chunks, nr, prot): number => {
-        let nrBytes = 0;
-        for (let i = 0; i < nr; i++) nrBytes += chunks[2 * i + 1];
-        this.#touch(iova, nrBytes);
-        return mapSgDirect.call(ops, domain, iova, chunks, nr, prot);
-      };
-    }
+    const mapSgDirect = ops.mapSgDirect?.bind(ops);
+    if (mapSgDirect === undefined) return;
+    ops.mapSgDirect = (domain, iova, chunks, nr, prot): number => {
+      let nrBytes = 0;
+      for (let i = 0; i < nr; i++) nrBytes += chunks[2 * i + 1];
+      this.#touch(iova, nrBytes);
+      return mapSgDirect(domain, iova, chunks, nr, prot);
+    };
   }
 
   call<T>(name: string, body: () => T): T {

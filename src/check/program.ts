@@ -117,10 +117,10 @@ export class ProgramRun {
 
   #unmap(a: number, b: number, c: number): void {
     if (this.#live.length === 0) return;
-    const index = a % this.#live.length;
+    // From the last one on: what was mapped before may go from the program without a difference.
+    const index = this.#live.length - 1 - (a % this.#live.length);
     const { space, iova, nrBytes, scattered } = this.#live[index];
-    const last = this.#live.pop();
-    if (last !== undefined && index < this.#live.length) this.#live[index] = last;
+    this.#live.splice(index, 1);
     const pages = nrBytes / PAGE_SIZE;
     // What the core can do and others cannot: a part only, or two ranges with one sync.
     if (space instanceof CoreSpace && pages > 1 && pages < 512 && b % 4 === 0) {

@@ -1,15 +1,29 @@
 /** Runs a check piece by piece, so that a signal, a deadline and the progress bar get their turn. */
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
-import type { Arch, CheckReport, DriverFactory, DisputeRow, Judge, Scenario } from '../check/index.ts';
+import type {
+  Arch,
+  CheckReport,
+  DisputeRow,
+  DriverFactory,
+  Judge,
+  Mutant,
+  MutantReport,
+  NegativeOracle,
+  Scenario,
+} from '../check/index.ts';
 import {
   CheckSummary,
   PROGRAM_STEPS,
+  MUTANTS,
+  NEGATIVE_ORACLES,
   SCENARIOS,
   ProbeJudge,
   disputeRow,
   disputeSetups,
+  isCaught,
   playCase,
   randomCase,
+  runMutant,
   suiteCases,
   suiteSetups,
 } from '../check/index.ts';
@@ -26,6 +40,8 @@ export interface CheckRunOptions {
   readonly seed: number;
   /** Operations of random programs; 0: the scenarios are played instead. */
   readonly random: number;
+  /** Plays the known bugs instead of the scenarios. */
+  readonly mutants: boolean;
   readonly budgetMs: number;
 }
 
@@ -64,7 +80,7 @@ export async function runCheck(
   }
   complete &&= table.length === setups.length;
 
-  if (options.random === 0) {
+  if (options.random === 0 && !options.mutants) {
     const cases = suiteCases(options.scenarios, suiteSetups(options));
     for (const [index, one] of cases.entries()) {
       if (await pause('playing scenarios ', index, cases.length)) {
@@ -73,6 +89,16 @@ export async function runCheck(
       }
       summary.add(playCase(one, makeJudge()));
     }
+  }
+
+  const mutants: MutantReport[] = [];
+  const bugs = options.mutants ? [...MUTANTS.map(mutantOf), ...NEGATIVE_ORACLES.map(oracleOf)] : [];
+  for (const bug of bugs) {
+    if (await pause('known bugs ', mutants.length, bugs.length)) {
+      complete = false;
+      break;
+    }
+    mutants.push(bug());
   }
 
   let operations = 0;
@@ -96,12 +122,24 @@ export async function runCheck(
     findings: summary.findings,
     knownFaults: summary.knownFaults,
     random: options.random === 0 ? null : { seed: options.seed, asked: options.random, operations },
-    mutants: [],
+    mutants,
     explored: { schedules: 0, states: 0 },
     agreement: { cases: 0, disagreements: 0 },
     complete,
     interrupted: signal.aborted,
   };
+}
+
+function mutantOf(mutant: Mutant): () => MutantReport {
+  return () => {
+    const { id, title, caught, contract, scenario } = runMutant(mutant, makeJudge);
+    return { id, title, caught, contract, scenario };
+  };
+}
+
+function oracleOf(oracle: NegativeOracle): () => MutantReport {
+  const { id, title, contract, scenario } = oracle;
+  return () => ({ id, title, caught: isCaught(oracle, makeJudge), contract, scenario: scenario.name });
 }
 
 function randomBase({ arches, preset, npCache, makeDriver }: CheckRunOptions, seed: number): object {

@@ -93,16 +93,15 @@ function mutantText({ mutants }: CheckReport): string[] {
   const caught = mutants.filter((mutant) => mutant.caught).length;
   return [
     textTable(
-      ['mutant', 'bug', 'caught by', 'in'],
-      mutants.map(({ id, title, caught: isCaught, contract, scenario }) => [
+      ['known bug', 'caught by', 'what it is'],
+      mutants.map(({ id, title, caught: isCaught, contract }) => [
         id,
-        title,
         isCaught ? (contract ?? 'a test') : 'NOT CAUGHT',
-        scenario ?? '',
+        title,
       ]),
-      4,
+      3,
     ),
-    `${count(caught)} of ${counted(mutants.length, 'mutant')} caught`,
+    `${count(caught)} of ${counted(mutants.length, 'known bug')} caught`,
   ];
 }
 
@@ -111,7 +110,10 @@ function findingText(finding: FindingReport): string[] {
   const lines = [`FINDING ${contract ?? verdict} in ${scenario} (${setup})`];
   if (call !== null) lines.push(`  at the end of: ${call}`);
   if (iova !== null) lines.push(`  page: ${iova}+0x${nrBytes.toString(16)}`);
-  const { kind, level, domainId, stale, store, missing, nearest } = detail;
+  const { access, seen, due, kind, level, domainId, stale, store, missing, nearest } = detail;
+  if (typeof seen === 'number' && typeof due === 'number') {
+    lines.push(`  a device's ${textOf(access)} ${reachText(seen)}, where it ${dueText(due)}`);
+  }
   if (kind !== undefined)
     lines.push(`  held: ${textOf(stale)} (${textOf(kind)}, level ${textOf(level)}, domain ${textOf(domainId)})`);
   if (isStore(store))
@@ -125,6 +127,14 @@ function findingText(finding: FindingReport): string[] {
   return lines;
 }
 
+function reachText(paddr: number): string {
+  return paddr < 0 ? 'is blocked' : `reaches 0x${paddr.toString(16)}`;
+}
+
+function dueText(paddr: number): string {
+  return paddr < 0 ? 'must be blocked' : `must reach 0x${paddr.toString(16)}`;
+}
+
 function isStore(value: unknown): value is { paddr: number; before: string; after: string } {
   return typeof value === 'object' && value !== null && 'paddr' in value;
 }
@@ -133,8 +143,8 @@ function textOf(value: unknown): string {
   return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
-function lastLine({ findings, complete, interrupted }: CheckReport): string {
-  const nr = findings.reduce((sum, { more }) => sum + 1 + more, 0);
+function lastLine({ findings, mutants, complete, interrupted }: CheckReport): string {
+  const nr = findings.reduce((sum, { more }) => sum + 1 + more, 0) + mutants.filter(({ caught }) => !caught).length;
   const found = nr === 0 ? 'no finding' : counted(nr, 'finding');
   if (interrupted) return `interrupted, ${found} until then`;
   return complete ? found : `${found}, but not everything was tried: the bound of --budget was reached`;

@@ -18,6 +18,7 @@ interface CheckOptions {
   readonly cachingMode?: 'on' | 'off';
   readonly seed: number;
   readonly random: number;
+  readonly mutants?: true;
   readonly budget?: number;
   readonly json?: true;
   readonly output?: string;
@@ -75,6 +76,7 @@ export function addCheck(
         .default(0, 'none'),
     )
     .addOption(new Option('--seed <n>', 'where random programs begin').argParser(wholeNumber(0)).default(1))
+    .option('--mutants', 'play known bugs of IOMMU drivers instead, and say which are caught')
     .option('--budget <seconds>', 'stop after so long; exits 3 when not everything was tried', seconds)
     .option('--json', 'print the result as JSON (schema iommukit.check/1)')
     .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
@@ -85,6 +87,9 @@ export function addCheck(
 
 async function check(module: string | undefined, options: CheckOptions, signal: AbortSignal): Promise<number> {
   const own = module === undefined ? null : await loadDriver(module);
+  if (options.mutants === true && (own !== null || options.random > 0)) {
+    throw new UsageError('--mutants plays drivers with known bugs; it goes with no module and no --random');
+  }
   const arches = archesOf(options, own);
   const scenarios = options.scenario === undefined ? SCENARIOS : scenariosLike(options.scenario);
   if (scenarios.length === 0) {
@@ -104,9 +109,15 @@ async function check(module: string | undefined, options: CheckOptions, signal: 
         ...(options.cachingMode === undefined ? {} : { npCache: options.cachingMode === 'on' }),
         scenarios,
         // The table answers a question about Linux's policies, for all of it or not at all.
-        table: own === null && options.preset === undefined && options.scenario === undefined && options.random === 0,
+        table:
+          own === null &&
+          options.preset === undefined &&
+          options.scenario === undefined &&
+          options.random === 0 &&
+          options.mutants !== true,
         seed: options.seed,
         random: options.random,
+        mutants: options.mutants === true,
         budgetMs: options.budget === undefined ? Infinity : options.budget * 1000,
       },
       signal,
@@ -117,7 +128,7 @@ async function check(module: string | undefined, options: CheckOptions, signal: 
     if (output === null) process.stdout.write(text);
     else output.write(text);
     if (report.interrupted) return EXIT_INTERRUPTED;
-    if (report.findings.length > 0) return EXIT_FINDING;
+    if (report.findings.length > 0 || report.mutants.some(({ caught }) => !caught)) return EXIT_FINDING;
     return report.complete ? EXIT_OK : EXIT_INCONCLUSIVE;
   } finally {
     progress.end();

@@ -1,13 +1,12 @@
 /** Bugs that others had: the driver as they describe it is caught on the concrete model, the repaired one passes. */
 import { describe, expect, it } from 'vitest';
-import type { DriverFactory, NegativeOracle, StageSetup } from '../../src/check/index.ts';
-import { NEGATIVE_LEFT_OUT, NEGATIVE_ORACLES, ProbeJudge, Stage, setupFor } from '../../src/check/index.ts';
+import type { DriverFactory, NegativeOracle } from '../../src/check/index.ts';
+import { NEGATIVE_LEFT_OUT, NEGATIVE_ORACLES, ProbeJudge, playOracle } from '../../src/check/index.ts';
 
-function findings({ scenario, hardware }: NegativeOracle, makeDriver: DriverFactory): string[] {
-  const setup: StageSetup = { arch: 'intel', caller: 'core', ...hardware, makeDriver };
-  const judge = new ProbeJudge();
-  scenario.run(new Stage(setupFor(scenario, setup), judge));
-  return [...new Set(judge.findings.map(({ contract }) => contract))];
+function findings(oracle: NegativeOracle, makeDriver: DriverFactory): string[] {
+  const outcome = playOracle(oracle, makeDriver, new ProbeJudge());
+  expect(outcome.message).toBe(null);
+  return [...new Set(outcome.findings.map(({ contract }) => contract))];
 }
 
 describe.each(NEGATIVE_ORACLES.map((oracle) => [oracle.id, oracle] as const))('%s', (_id, oracle) => {

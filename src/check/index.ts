@@ -26,6 +26,7 @@ export type { RandomFailure } from './random.ts';
 export { PROGRAM_STEPS, playProgram, randomCase } from './random.ts';
 export type { CheckReport, FindingReport, KnownFaultReport, MutantReport, ScenarioReport } from './report.ts';
 export { CheckSummary } from './report.ts';
+export { SanitizerJudge } from './sanitizer-judge.ts';
 export type { Scenario } from './scenario.ts';
 export { applies, setupFor } from './scenario.ts';
 export { SCENARIOS } from './scenarios/index.ts';

@@ -16,8 +16,9 @@ import {
   PROGRAM_STEPS,
   MUTANTS,
   NEGATIVE_ORACLES,
-  SCENARIOS,
   ProbeJudge,
+  SCENARIOS,
+  SanitizerJudge,
   disputeRow,
   disputeSetups,
   isCaught,
@@ -50,7 +51,7 @@ const TURN_MS = 40;
 /** A program that fails is shrunk, which takes long: after so many there is nothing new to learn. */
 const MOST_FAILURES = 5;
 
-const makeJudge = (): Judge => new ProbeJudge();
+const makeJudge = (): Judge => new SanitizerJudge();
 
 /** Does the check. @param show how far it is */
 export async function runCheck(
@@ -130,16 +131,26 @@ export async function runCheck(
   };
 }
 
+/** Who is asked about a known bug, one after the other: it is caught by the first who tells it from its repaired twin. */
+const JUDGES: readonly (() => Judge)[] = [makeJudge, () => new ProbeJudge()];
+
 function mutantOf(mutant: Mutant): () => MutantReport {
   return () => {
-    const { id, title, caught, contract, scenario } = runMutant(mutant, makeJudge);
+    const results = JUDGES.map((judge) => runMutant(mutant, judge));
+    const { id, title, caught, contract, scenario } = results.find((result) => result.caught) ?? results[0];
     return { id, title, caught, contract, scenario };
   };
 }
 
 function oracleOf(oracle: NegativeOracle): () => MutantReport {
   const { id, title, contract, scenario } = oracle;
-  return () => ({ id, title, caught: isCaught(oracle, makeJudge), contract, scenario: scenario.name });
+  return () => ({
+    id,
+    title,
+    caught: JUDGES.some((judge) => isCaught(oracle, judge)),
+    contract,
+    scenario: scenario.name,
+  });
 }
 
 function randomBase({ arches, preset, npCache, makeDriver }: CheckRunOptions, seed: number): object {

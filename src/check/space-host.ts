@@ -1,5 +1,5 @@
 /** What an address space needs of its stage. */
-import type { Device, IommuDomain, IommuGroup } from '../iommu/index.ts';
+import type { Device, IommuDomain, IommuGroup, IommuOps } from '../iommu/index.ts';
 import type { Machine } from '../machine/index.ts';
 import type { Promises } from './promises.ts';
 import type { StageSetup } from './setup.ts';
@@ -13,6 +13,8 @@ export class StageError extends Error {
 export interface SpaceHost {
   readonly setup: StageSetup;
   readonly machine: Machine;
+  /** The driver in charge: the machine's, or the one that took over from it. */
+  readonly driver: IommuOps;
   readonly promises: Promises;
   /** Whether this kernel, or the override, leaves the flush after a map to the DMA API. */
   readonly flushAfterMap: boolean;
@@ -31,7 +33,7 @@ export interface SpaceHost {
 
 /** A paging domain of the stage's driver. @throws StageError when there is none */
 export function allocDomain(host: SpaceHost): IommuDomain {
-  const domain = host.machine.driver.domainAlloc('paging');
+  const domain = host.driver.domainAlloc('paging');
   if (domain === null) throw new StageError('domainAlloc(paging) returned null');
   return domain;
 }

@@ -4,7 +4,7 @@
  */
 import { PAGE_SIZE, errnoName, hexRange } from '../base/index.ts';
 import { amdPreset, intelPreset } from '../drivers/index.ts';
-import type { Device } from '../iommu/index.ts';
+import type { Device, IommuOps } from '../iommu/index.ts';
 import { IommuGroup } from '../iommu/index.ts';
 import type { Machine } from '../machine/index.ts';
 import { CommandCounter } from './command-counter.ts';
@@ -40,18 +40,42 @@ export class Stage implements SpaceHost {
   readonly #spaces: Space[] = [];
   readonly #stolen: number[] = [];
   #iommufd: IommufdFile | null = null;
+  #driver: IommuOps;
+  readonly #bringUpAgain: () => IommuOps;
 
   constructor(setup: StageSetup, judge: Judge) {
     this.setup = setup;
     this.judge = judge;
-    this.machine = makeMachine(setup, judge, this.commands);
+    const { machine, bringUpAgain } = makeMachine(setup, judge, this.commands);
+    this.machine = machine;
+    this.#driver = machine.driver;
+    this.#bringUpAgain = bringUpAgain;
+    this.#probe();
+    judge.started(this.machine, this.promises);
+  }
+
+  get driver(): IommuOps {
+    return this.#driver;
+  }
+
+  #probe(): void {
     DEVICES.forEach((device, id) => {
-      const group = new IommuGroup(this.machine.core, this.machine.driver, id);
+      const group = new IommuGroup(this.machine.core, this.#driver, id);
       this.must(group.addDevice(device), `probeDevice(${device.name})`);
       this.#groups.set(device, group);
       this.promises.devices.set(device.sid, null);
     });
-    judge.started(this.machine, this.promises);
+  }
+
+  /**
+   * Another kernel starts on the running machine: translation is turned off, as firmware and kexec leave it, and a second
+   * driver comes up. Memory and caches are as they were; nothing is attached at return. Intel only.
+   */
+  takeOver(): void {
+    this.call('bring-up of the new kernel', () => {
+      this.#driver = this.#bringUpAgain();
+      this.#probe();
+    });
   }
 
   get spaces(): readonly Space[] {

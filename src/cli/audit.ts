@@ -13,7 +13,7 @@ import { ReadInterrupted, readTrace } from './input.ts';
 import { OutputFile } from './output-file.ts';
 import { pathOf } from './path-argument.ts';
 import { Progress } from './progress.ts';
-import { counted } from './replay-text.ts';
+import { counted } from './text-table.ts';
 import { warnSkipped } from './skipped-lines.ts';
 import { FileSpill } from './spill.ts';
 import { factsOf } from './trace-facts.ts';

@@ -7,7 +7,7 @@ import { AmdObserved, VtdObserved } from '../replay/index.ts';
 import type { ReadOptions } from './byte-source.ts';
 import { FileError } from './file-error.ts';
 import { readCommands } from './input.ts';
-import { counted } from './replay-text.ts';
+import { counted } from './text-table.ts';
 
 /** Reads a log. @throws FileError, or ReadInterrupted when the signal fires */
 export async function readCommandLog(path: string, options: ReadOptions): Promise<Observed> {

@@ -4,7 +4,7 @@ export const EXIT_OK = 0;
 export const EXIT_FINDING = 1;
 /** Wrong usage, or an input that cannot be used. */
 export const EXIT_USAGE = 2;
-/** It ran and cannot tell: what it was given does not show enough. */
+/** It ran and cannot tell: the input does not show enough, or a bound was reached before everything was tried. */
 export const EXIT_INCONCLUSIVE = 3;
 /** A bug in iommukit. */
 export const EXIT_BUG = 70;
@@ -20,7 +20,7 @@ Exit codes:
   0    ran, and everything that was asked to hold held
   1    ran, with a finding: a contract that was broken, a comparison that differs
   2    wrong usage, or an input that cannot be used
-  3    inconclusive: the input does not show enough for a verdict
+  3    inconclusive: the input does not show enough for a verdict, or a bound was reached
   70   a bug in iommukit
   130  interrupted; what was known by then was printed
 `;

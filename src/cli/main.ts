@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addAudit } from './audit.ts';
+import { addCheck } from './check.ts';
 import { EXIT_BUG, EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError } from './exit.ts';
 import { FileError } from './file-error.ts';
 import { addReplay } from './replay.ts';
@@ -13,7 +14,7 @@ function version(): string {
 }
 
 /** Commands that the documentation speaks of and that are not built. */
-const PLANNED = ['check', 'ui'];
+const PLANNED = ['ui'];
 
 /** Runs one command line. @param argv as process.argv @returns the exit code; never throws */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -42,6 +43,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   };
   addReplay(program, run);
   addAudit(program, run);
+  addCheck(program, run);
   // Only now: the commands keep the hint above.
   const today = program.commands.map((command) => command.name()).join(', ');
   program.showHelpAfterError(

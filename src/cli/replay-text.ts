@@ -1,55 +1,11 @@
 /** The result of `iommukit replay` for people: one row per policy, at most 120 columns wide for counts of millions. */
-import Table from 'cli-table3';
 import type { Comparison, HardwareModel, PageCommand, RunResult } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
 import { NOT_GROUPED } from '../report/index.ts';
-
-/** Table borders: a rule under the head, nothing else. */
-const CHARS = {
-  top: '',
-  'top-mid': '',
-  'top-left': '',
-  'top-right': '',
-  bottom: '',
-  'bottom-mid': '',
-  'bottom-left': '',
-  'bottom-right': '',
-  left: '',
-  'left-mid': '',
-  mid: '',
-  'mid-mid': '',
-  right: '',
-  'right-mid': '',
-  middle: '  ',
-};
-
-function count(value: number): string {
-  return value.toLocaleString('en-US');
-}
-
-/** `1 event`, `2 events`; the plural where it is not the singular with an s. */
-export function counted(value: number, one: string, many: string = `${one}s`): string {
-  return `${count(value)} ${value === 1 ? one : many}`;
-}
+import { count, counted, textTable } from './text-table.ts';
 
 function ratio(value: number): string {
   return value.toFixed(3);
-}
-
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const made = new Table({
-    head: [...head],
-    chars: CHARS,
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-    colAligns: head.map((_, column) => (column < 2 ? 'left' : 'right')),
-    rowAligns: ['bottom'],
-  });
-  for (const row of rows) made.push([...row]);
-  return made
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
 }
 
 export const MODEL_NAMES: Readonly<Record<HardwareModel, string>> = { vtd: 'VT-d', amdvi: 'AMD-Vi' };
@@ -97,7 +53,7 @@ function hardwareText({ hardware, runs }: ReplayReport): string {
 }
 
 function policyTable(runs: readonly RunResult[]): string {
-  return table(
+  return textTable(
     [
       'map-flush',
       'unmap-\nflush',
@@ -182,7 +138,7 @@ function compareText(compare: NonNullable<ReplayReport['compare']>): string[] {
   const lines = [
     `compared with ${compare.file}${compare.upTo === null ? '' : ` up to mark ${compare.upTo}`}: ` +
       `map-flush ${compare.mapFlush}, unmap-flush ${compare.unmapFlush}`,
-    table(
+    textTable(
       ['', '', ...kinds],
       [
         ['observed', '', ...kinds.map((kind) => count(observed[kind]))],

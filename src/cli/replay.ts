@@ -18,9 +18,10 @@ import { OutputFile } from './output-file.ts';
 import { pathOf } from './path-argument.ts';
 import { playPolicies } from './policy-runs.ts';
 import { Progress } from './progress.ts';
-import { MODEL_NAMES, counted, replayText } from './replay-text.ts';
+import { MODEL_NAMES, replayText } from './replay-text.ts';
 import { warnSkipped } from './skipped-lines.ts';
 import { FileSpill } from './spill.ts';
+import { counted } from './text-table.ts';
 import { factsOf } from './trace-facts.ts';
 
 interface ReplayOptions {

@@ -1,6 +1,6 @@
 /** Skipped lines are never silent: how many, and the first few with their place and what was expected there. */
 import type { TraceSummary } from './input.ts';
-import { counted } from './replay-text.ts';
+import { counted } from './text-table.ts';
 
 export function warnSkipped(file: string, summary: TraceSummary): void {
   if (summary.skipped === 0) return;

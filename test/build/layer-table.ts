@@ -16,7 +16,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
   audit: ['base', 'spec', 'trace', 'replay'],
   report: ['base', 'replay', 'audit', 'trace'],
-  cli: ['base', 'trace', 'machine', 'drivers', 'replay', 'audit', 'report'],
+  cli: ['base', 'mem', 'iommu', 'trace', 'machine', 'drivers', 'check', 'replay', 'audit', 'report'],
 };
 
 export const LAYERS: readonly string[] = Object.keys(MAY_IMPORT);

@@ -1,27 +1,13 @@
 /** The stage: what scenarios do on it is what a device sees, and the dispute of 2019 shows on the concrete models. */
 import { describe, expect, it } from 'vitest';
-import type { Arch, CallerKind, Scenario, StageSetup } from '../../src/check/index.ts';
-import { ARCHES, CALLERS, NoJudge, SCENARIOS, Stage, applies, setupFor } from '../../src/check/index.ts';
+import type { Arch, CallerKind, StageSetup } from '../../src/check/index.ts';
+import { ARCHES, CALLERS, ProbeJudge, SCENARIOS, Stage, applies, setupFor } from '../../src/check/index.ts';
 import { AMD_PRESETS, INTEL_PRESETS } from '../../src/drivers/index.ts';
-import { ProbeJudge } from './probe.ts';
-
-/** IOVA pages that a scenario uses, from a run that nobody judges; of long runs their ends. */
-function pagesOf(scenario: Scenario, setup: StageSetup): number[] {
-  const stage = new Stage(setupFor(scenario, setup), new NoJudge());
-  scenario.run(stage);
-  const pages = new Set<number>();
-  for (const promised of stage.promises.pages.values()) {
-    for (const page of promised.keys()) {
-      if (promised.size <= 64 || !promised.has(page - 1) || !promised.has(page + 1) || page % 512 < 2) pages.add(page);
-    }
-  }
-  return [...pages].slice(0, 64);
-}
 
 function play(name: string, setup: StageSetup): ProbeJudge {
   const scenario = SCENARIOS.find((candidate) => candidate.name === name);
   if (scenario === undefined) throw new Error(`no scenario ${name}`);
-  const judge = new ProbeJudge(pagesOf(scenario, setup));
+  const judge = new ProbeJudge();
   scenario.run(new Stage(setupFor(scenario, setup), judge));
   return judge;
 }

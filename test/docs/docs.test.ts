@@ -70,7 +70,7 @@ test('the documents that must be there are read', () => {
 });
 
 test('a block of another language is spelled in a known way', () => {
-  const known = ['sh', 'ts', 'text', 'json', 'jsonc', 'md', 'diff', 'c', ''];
+  const known = ['sh', 'ts', 'js', 'text', 'json', 'jsonc', 'md', 'diff', 'c', ''];
   expect(
     all.filter(({ language }) => !known.includes(language)).map(({ where, language }) => `${where} ${language}`),
   ).toEqual([]);

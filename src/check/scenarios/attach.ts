@@ -117,6 +117,24 @@ export const ATTACH_SCENARIOS: readonly Scenario[] = [
     },
   },
   {
+    name: 'attach/new-kernel',
+    title: 'another kernel takes over; the unit may still hold what it cached for the one before',
+    small: true,
+    arch: 'intel',
+    callers: ['core'],
+    run(stage) {
+      const before = stage.coreSpace();
+      stage.must(before.attach(FIRST), 'attach');
+      stage.must(before.map(IOVA, run(1)), 'map');
+      stage.takeOver();
+      const space = stage.coreSpace();
+      stage.must(space.attach(FIRST), 'attach by the new kernel');
+      stage.must(space.map(IOVA, run(1, MEMORY + MiB2)), 'map by the new kernel');
+      stage.must(space.unmap(IOVA, KiB4), 'unmap by the new kernel');
+      space.detach(FIRST);
+    },
+  },
+  {
     name: 'attach/three-devices',
     title: 'three devices come and go between maps',
     small: false,

@@ -1,0 +1,170 @@
+/** Runs a check piece by piece, so that a signal, a deadline and the progress bar get their turn. */
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
+import type {
+  Arch,
+  CheckReport,
+  DisputeRow,
+  DriverFactory,
+  Judge,
+  Mutant,
+  MutantReport,
+  NegativeOracle,
+  Scenario,
+} from '../check/index.ts';
+import {
+  CheckSummary,
+  PROGRAM_STEPS,
+  MUTANTS,
+  NEGATIVE_ORACLES,
+  ProbeJudge,
+  SCENARIOS,
+  SanitizerJudge,
+  disputeRow,
+  disputeSetups,
+  isCaught,
+  playCase,
+  randomCase,
+  runMutant,
+  suiteCases,
+  suiteSetups,
+} from '../check/index.ts';
+
+export interface CheckRunOptions {
+  /** Name of the user's own module; null for the drivers of iommukit. */
+  readonly driver: string | null;
+  readonly makeDriver?: DriverFactory;
+  readonly arches: readonly Arch[];
+  readonly preset?: string;
+  readonly npCache?: boolean;
+  readonly scenarios: readonly Scenario[];
+  readonly table: boolean;
+  readonly seed: number;
+  /** Operations of random programs; 0: the scenarios are played instead. */
+  readonly random: number;
+  /** Plays the known bugs instead of the scenarios. */
+  readonly mutants: boolean;
+  readonly budgetMs: number;
+}
+
+/** How long is worked between two looks at the signal. */
+const TURN_MS = 40;
+/** A program that fails is shrunk, which takes long: after so many there is nothing new to learn. */
+const MOST_FAILURES = 5;
+
+const makeJudge = (): Judge => new SanitizerJudge();
+
+/** Does the check. @param show how far it is */
+export async function runCheck(
+  options: CheckRunOptions,
+  signal: AbortSignal,
+  show: (stage: string, done: number, total: number) => void,
+): Promise<CheckReport> {
+  const deadline = performance.now() + options.budgetMs;
+  let turn = performance.now() + TURN_MS;
+  /** Whether to stop. */
+  const pause = async (stage: string, done: number, total: number): Promise<boolean> => {
+    const now = performance.now();
+    if (now >= turn) {
+      show(stage, done, total);
+      await yieldToEvents();
+      turn = performance.now() + TURN_MS;
+    }
+    return signal.aborted || now >= deadline;
+  };
+  let complete = true;
+  const table: DisputeRow[] = [];
+  const summary = new CheckSummary();
+  const setups = options.table ? disputeSetups(options.arches) : [];
+  for (const setup of setups) {
+    if (await pause('the dispute of 2019 ', table.length, setups.length)) break;
+    table.push(disputeRow(setup, makeJudge()));
+  }
+  complete &&= table.length === setups.length;
+
+  if (options.random === 0 && !options.mutants) {
+    const cases = suiteCases(options.scenarios, suiteSetups(options));
+    for (const [index, one] of cases.entries()) {
+      if (await pause('playing scenarios ', index, cases.length)) {
+        complete = false;
+        break;
+      }
+      summary.add(playCase(one, makeJudge()));
+    }
+  }
+
+  const mutants: MutantReport[] = [];
+  const bugs = options.mutants ? [...MUTANTS.map(mutantOf), ...NEGATIVE_ORACLES.map(oracleOf)] : [];
+  for (const bug of bugs) {
+    if (await pause('known bugs ', mutants.length, bugs.length)) {
+      complete = false;
+      break;
+    }
+    mutants.push(bug());
+  }
+
+  let operations = 0;
+  let failures = 0;
+  for (let seed = options.seed; operations < options.random && failures < MOST_FAILURES; seed++) {
+    if (await pause('random programs ', operations, options.random)) {
+      complete = false;
+      break;
+    }
+    const failure = randomCase(seed, randomBase(options, seed), makeJudge);
+    operations += PROGRAM_STEPS;
+    if (failure === null) continue;
+    failures += 1;
+    summary.addRandom(failure);
+  }
+  return {
+    schema: 'iommukit.check/1',
+    driver: options.driver,
+    table,
+    scenarios: summary.scenarios,
+    findings: summary.findings,
+    knownFaults: summary.knownFaults,
+    random: options.random === 0 ? null : { seed: options.seed, asked: options.random, operations },
+    mutants,
+    explored: { schedules: 0, states: 0 },
+    agreement: { cases: 0, disagreements: 0 },
+    complete,
+    interrupted: signal.aborted,
+  };
+}
+
+/** Who is asked about a known bug, one after the other: it is caught by the first who tells it from its repaired twin. */
+const JUDGES: readonly (() => Judge)[] = [makeJudge, () => new ProbeJudge()];
+
+function mutantOf(mutant: Mutant): () => MutantReport {
+  return () => {
+    const results = JUDGES.map((judge) => runMutant(mutant, judge));
+    const { id, title, caught, contract, scenario } = results.find((result) => result.caught) ?? results[0];
+    return { id, title, caught, contract, scenario };
+  };
+}
+
+function oracleOf(oracle: NegativeOracle): () => MutantReport {
+  const { id, title, contract, scenario } = oracle;
+  return () => ({
+    id,
+    title,
+    caught: JUDGES.some((judge) => isCaught(oracle, judge)),
+    contract,
+    scenario: scenario.name,
+  });
+}
+
+function randomBase({ arches, preset, npCache, makeDriver }: CheckRunOptions, seed: number): object {
+  return {
+    arch: arches[seed % arches.length],
+    ...(preset === undefined ? {} : { preset }),
+    ...(npCache === undefined ? {} : { npCache }),
+    ...(makeDriver === undefined ? {} : { makeDriver }),
+  };
+}
+
+/** Scenarios whose name fits a pattern in which `*` stands for anything. */
+export function scenariosLike(glob: string): Scenario[] {
+  const pattern = glob.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll('*', '.*');
+  const whole = new RegExp(`^${pattern}$`);
+  return SCENARIOS.filter(({ name }) => whole.test(name));
+}

@@ -1,0 +1,153 @@
+/** `iommukit check [DRIVER]`: does this driver keep the contract, whatever the caches do? */
+import type { Command } from 'commander';
+import { Argument, InvalidArgumentError, Option } from 'commander';
+import type { Arch } from '../check/index.ts';
+import { ARCHES, PRESETS_OF, SCENARIOS } from '../check/index.ts';
+import { runCheck, scenariosLike } from './check-run.ts';
+import { checkText } from './check-text.ts';
+import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
+import { OutputFile } from './output-file.ts';
+import type { OwnDriver } from './own-driver.ts';
+import { loadDriver } from './own-driver.ts';
+import { Progress } from './progress.ts';
+
+interface CheckOptions {
+  readonly driver?: Arch;
+  readonly preset?: string;
+  readonly scenario?: string;
+  readonly cachingMode?: 'on' | 'off';
+  readonly seed: number;
+  readonly random: number;
+  readonly mutants?: true;
+  readonly budget?: number;
+  readonly json?: true;
+  readonly output?: string;
+}
+
+/** A parser of whole numbers of at least `least`. */
+function wholeNumber(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value) || value < least || text.trim() === '') {
+      throw new InvalidArgumentError(`'${text}' is not a whole number of at least ${least}.`);
+    }
+    return value;
+  };
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (!(value > 0 && value <= 1e6)) throw new InvalidArgumentError(`'${text}' is not a number of seconds above 0.`);
+  return value;
+}
+
+/** A path as the user gave it: an unset variable of a script makes an empty one. */
+function pathOf(text: string): string {
+  if (text === '') throw new InvalidArgumentError('The path is empty.');
+  return text;
+}
+
+/** Adds the command. `run` gets the exit code. */
+export function addCheck(
+  program: Command,
+  run: (work: (signal: AbortSignal) => Promise<number>) => Promise<void>,
+): void {
+  program
+    .command('check')
+    .description('play scenarios on a driver and judge every call by all that the caches may hold')
+    .addArgument(
+      new Argument(
+        '[module]',
+        'a driver of your own: a module whose default export is (platform, setup) => IommuOps',
+      ).argParser(pathOf),
+    )
+    .addOption(new Option('--driver <vendor>', 'one hardware and driver only (default: both)').choices(ARCHES))
+    .option('--preset <kernel>', 'one kernel only, as of `iommukit replay` (default: all)')
+    .option('--scenario <glob>', 'only scenarios of this name; * stands for anything')
+    .addOption(
+      new Option(
+        '--caching-mode <mode>',
+        'only hardware that may cache not-present entries, VT-d CM and AMD-Vi NpCache, or that may not (default: both)',
+      ).choices(['on', 'off']),
+    )
+    .addOption(
+      new Option('--random <n>', 'play n random operations instead of the scenarios')
+        .argParser(wholeNumber(1))
+        .default(0, 'none'),
+    )
+    .addOption(new Option('--seed <n>', 'where random programs begin').argParser(wholeNumber(0)).default(1))
+    .option('--mutants', 'play known bugs of IOMMU drivers instead, and say which are caught')
+    .option('--budget <seconds>', 'stop after so long; exits 3 when not everything was tried', seconds)
+    .option('--json', 'print the result as JSON (schema iommukit.check/1)')
+    .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
+    .action(async (module: string | undefined, options: CheckOptions) => {
+      await run(async (signal) => await check(module, options, signal));
+    });
+}
+
+async function check(module: string | undefined, options: CheckOptions, signal: AbortSignal): Promise<number> {
+  const own = module === undefined ? null : await loadDriver(module);
+  if (options.mutants === true && (own !== null || options.random > 0)) {
+    throw new UsageError('--mutants plays drivers with known bugs; it goes with no module and no --random');
+  }
+  const arches = archesOf(options, own);
+  const scenarios = options.scenario === undefined ? SCENARIOS : scenariosLike(options.scenario);
+  if (scenarios.length === 0) {
+    throw new UsageError(
+      `no scenario is named ${options.scenario}; there are ${SCENARIOS.map(({ name }) => name).join(', ')}`,
+    );
+  }
+  const output = options.output === undefined ? null : new OutputFile(options.output);
+  const progress = new Progress();
+  try {
+    const report = await runCheck(
+      {
+        driver: module ?? null,
+        ...(own === null ? {} : { makeDriver: own.makeDriver }),
+        arches,
+        ...(options.preset === undefined ? {} : { preset: options.preset }),
+        ...(options.cachingMode === undefined ? {} : { npCache: options.cachingMode === 'on' }),
+        scenarios,
+        // The table answers a question about Linux's policies, for all of it or not at all.
+        table:
+          own === null &&
+          options.preset === undefined &&
+          options.scenario === undefined &&
+          options.random === 0 &&
+          options.mutants !== true,
+        seed: options.seed,
+        random: options.random,
+        mutants: options.mutants === true,
+        budgetMs: options.budget === undefined ? Infinity : options.budget * 1000,
+      },
+      signal,
+      (stage, done, total) => progress.show(stage, done, total),
+    );
+    progress.end();
+    const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : checkText(report);
+    if (output === null) process.stdout.write(text);
+    else output.write(text);
+    if (report.interrupted) return EXIT_INTERRUPTED;
+    if (report.findings.length > 0 || report.mutants.some(({ caught }) => !caught)) return EXIT_FINDING;
+    return report.complete ? EXIT_OK : EXIT_INCONCLUSIVE;
+  } finally {
+    progress.end();
+    output?.discard();
+  }
+}
+
+/** Whose hardware is played: what was asked for, what the module says, both. */
+function archesOf({ driver, preset }: CheckOptions, own: OwnDriver | null): readonly Arch[] {
+  if (own !== null) {
+    if (preset !== undefined) throw new UsageError('--preset names a kernel of Linux; a driver of your own has none');
+    return [driver ?? own.arch ?? 'intel'];
+  }
+  const arches = driver === undefined ? ARCHES : [driver];
+  if (preset === undefined) return arches;
+  const having = arches.filter((arch) => PRESETS_OF[arch].includes(preset));
+  if (having.length === 0) {
+    const known = arches.map((arch) => `${arch}: ${PRESETS_OF[arch].join(', ')}`).join('; ');
+    throw new UsageError(`unknown --preset ${preset}; there are ${known}`);
+  }
+  return having;
+}

@@ -1,0 +1,135 @@
+/** `iommukit check`: its options, exit codes, JSON, and modules that are no drivers. */
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { file, folder, root, run, useFolder } from './program.ts';
+
+useFolder();
+
+/** A module inside the package's reach: it imports iommukit's own drivers by path. */
+const drivers = join(root, 'dist/drivers/index.js');
+const broken = `import { IntelIommu } from '${drivers}';
+export default (platform, { arch, ...setup }) => new IntelIommu(platform, { ...setup, mapFlush: 'none' });`;
+
+describe('iommukit check', () => {
+  it('plays scenarios by name and exits 0 when all held', () => {
+    const { code, out, err } = run(['check', '--scenario', 'map/one-page', '--preset', 'linux-6.12']);
+    expect([code, err]).toEqual([0, '']);
+    expect(out).toMatch(/^no finding$/m);
+    expect(out).toMatch(/known to fail, and why:/i);
+  });
+
+  it('prints the table of 2019 and plays everything', () => {
+    const { code, out } = run(['check', '--driver', 'intel', '--caching-mode', 'on']);
+    expect(out).toMatch(/^no finding$/m);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^intel +vfio +VIOLATED +0 +VIOLATED +0 +held +16 +held +16$/m);
+    expect(out).not.toMatch(/^amd/m);
+  }, 120_000);
+
+  it('stops at the bound of --budget, and says so: exit code 3', () => {
+    const { code, out } = run(['check', '--scenario', 'hw/*', '--budget', '0.001']);
+    expect(code).toBe(3);
+    expect(out).toMatch(/the bound of --budget was reached/);
+  });
+
+  it('writes JSON', () => {
+    const { code, out } = run(['check', '--json', '--scenario', 'map/*', '--driver', 'amd', '--caching-mode', 'on']);
+    expect(code).toBe(0);
+    const report: unknown = JSON.parse(out);
+    expect(report).toMatchObject({ schema: 'iommukit.check/1', findings: [], complete: true, driver: null });
+    const { scenarios } = report as { scenarios: { name: string; cases: number }[] };
+    expect(scenarios.map(({ name }) => name)).toContain('map/one-page');
+    for (const { name, cases } of scenarios) {
+      expect(name).toMatch(/^map\//);
+      expect(cases).toBeGreaterThan(10);
+    }
+  });
+
+  it('plays random programs: the same seed, the same result', () => {
+    const once = run(['check', '--driver', 'intel', '--random', '2000', '--seed', '5', '--json']);
+    expect(once.code).toBe(0);
+    expect(JSON.parse(once.out)).toMatchObject({ random: { seed: 5, asked: 2000, operations: 2000 }, scenarios: [] });
+    expect(run(['check', '--driver', 'intel', '--random', '2000', '--seed', '5', '--json']).out).toBe(once.out);
+  });
+
+  it('checks a driver of the user and exits 1 with what it found', () => {
+    const path = file('broken.mjs', broken);
+    const { code, out } = run(['check', path, '--scenario', 'map/one-page']);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^FINDING C-MAP-VISIBLE in map\/one-page \(intel, own driver, caching mode on, core\)$/m);
+    const random = run(['check', path, '--random', '500', '--caching-mode', 'on']);
+    expect(random.code).toBe(1);
+    expect(random.out).toMatch(/random program of seed \d+, shortened:\n {4}map 0x/);
+  });
+
+  it('writes to a file', () => {
+    const path = join(folder, 'check.txt');
+    const { code, out } = run(['check', '--scenario', 'map/remap', '--driver', 'amd', '-o', path]);
+    expect([code, out]).toEqual([0, '']);
+  });
+});
+
+describe('wrong usage is told in one line, exit code 2', () => {
+  it.each([
+    [['--scenario', 'nonsense/*'], /no scenario is named nonsense\/\*; there are map\/one-page/],
+    [['--preset', 'linux-2.6'], /unknown --preset linux-2\.6; there are intel: linux-5\.1/],
+    [['--preset', 'linux-5.3', '--driver', 'intel'], /unknown --preset linux-5\.3/],
+    [['--driver', 'arm'], /Allowed choices are intel, amd/],
+    [['--random', '1.5'], /'1\.5' is not a whole number of at least 1/],
+    [['--random', '0'], /'0' is not a whole number/],
+    [['--budget', '-1'], /'-1' is not a number of seconds above 0/],
+    [['--mutants', '--random', '5'], /--mutants plays drivers with known bugs/],
+    [['no-such-file.js'], /no-such-file\.js: does not exist/],
+    [['.'], /is a folder/],
+  ])('%j', (args, message) => {
+    const { code, out, err } = run(['check', ...args]);
+    expect([code, out]).toEqual([2, '']);
+    expect(err).toMatch(message);
+    expect(err).not.toMatch(/ at .*:\d+:\d+/);
+  });
+});
+
+describe('modules that are no drivers', () => {
+  it.each([
+    ['nothing', '', /has no driver: its default export must be a function/],
+    ['a number', 'export default 5;', /it is a number/],
+    ['a syntax error', 'export default (', /cannot be loaded: SyntaxError/],
+    ['an import that is not there', "import './nowhere.js';", /cannot be loaded: .*nowhere\.js/],
+    ['a throw while loading', "throw new Error('bad day');", /cannot be loaded: Error: bad day/],
+    ['another architecture', "export const arch = 'arm'; export default () => 1;", /exports arch = "arm"/],
+  ])('%s: refused before anything is played', (_what, text, message) => {
+    const path = file('module.mjs', text);
+    const { code, err } = run(['check', path]);
+    expect(code).toBe(2);
+    expect(err).toMatch(message);
+    expect(err).not.toMatch(/ at .*:\d+:\d+/);
+  });
+
+  it.each([
+    ['returns nothing', 'export default () => undefined;', /returned missing, not an IommuOps|returned undefined/],
+    [
+      'lacks methods',
+      'export default () => ({ name: "x", domainAlloc() { return null; } });',
+      /lacks domainFree, probeDevice/,
+    ],
+    ['throws', "export default () => { throw new Error('no unit'); };", /no unit/],
+    [
+      'waits for ever',
+      'export default (platform) => { for (;;) platform.relax(); };',
+      /waits for something that does not come/,
+    ],
+    [
+      'gives no domains',
+      `const ops = Object.fromEntries(['domainFree','probeDevice','releaseDevice','attachDev','detachDev','getResvRegions','mapPages','unmapPages','iotlbSyncMap','iotlbSync','flushIotlbAll','flushNpCache','iovaToPhys'].map((name) => [name, () => 0]));
+       export default () => ({ name: 'x', ...ops, domainAlloc: () => null });`,
+      /domainAlloc\(paging\) returned null/,
+    ],
+  ])('%s: a finding that says so', (_what, text, message) => {
+    const path = file('module.mjs', text);
+    const { code, out } = run(['check', path, '--scenario', 'map/one-page', '--caching-mode', 'off']);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^FINDING failed in map\/one-page/m);
+    expect(out).toMatch(message);
+    expect(out).not.toMatch(/ at .*:\d+:\d+/);
+  });
+});

@@ -97,7 +97,7 @@ export const AMD_RANGE_MUTANTS: readonly Mutant[] = [
       tape.take();
       must(machine.core.unmap(domain, IOVA, KiB4) - KiB4);
       const wide = tape.take().filter(([, , lo]) => (lo & amdvi.INV_SIZE_W2) !== 0);
-      return atMost(0, wide, 'commands for more than the page: it');
+      return atMost(0, wide, 'what lies beyond the page');
     },
   ),
   tested(

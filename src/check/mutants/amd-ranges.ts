@@ -8,7 +8,7 @@ import { amdvi } from '../../spec/index.ts';
 import type { DriverFactory, StageSetup } from '../setup.ts';
 import { DEVICES } from '../stage.ts';
 import { amdDriver } from './drivers.ts';
-import { IOVA, KiB4, MEMORY, run, scattered } from './memory.ts';
+import { IOVA, KiB4, MEMORY, run, scattered } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story, tested } from './mutant.ts';
 import { amdRig, atMost, must } from './rig.ts';

@@ -10,7 +10,7 @@ import { vtd } from '../../spec/index.ts';
 import type { DriverFactory, StageSetup } from '../setup.ts';
 import { DEVICES } from '../stage.ts';
 import { intelDriver } from './drivers.ts';
-import { IOVA, KiB4, run } from './memory.ts';
+import { IOVA, KiB4, run } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story } from './mutant.ts';
 

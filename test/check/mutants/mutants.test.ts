@@ -54,7 +54,7 @@ describe('shown to a device that looks at the right moment', () => {
       '12',
       '14a',
       '15',
-      '16',
+      '16a',
       '18',
       '26a',
       '32',

@@ -1,4 +1,6 @@
 /** Every known bug has a mutant that is caught and a twin that is not, or a reason why it has none. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ContractMutant, TestedMutant } from '../../../src/check/index.ts';
 import { LEFT_OUT, MUTANTS, NR_BUGS, bugOf, findingsOf } from '../../../src/check/index.ts';
@@ -22,6 +24,28 @@ describe('the catalogue', () => {
     }
     expect(new Set(MUTANTS.map(({ id }) => bugOf(id))).size).toBeGreaterThanOrEqual(28);
     expect(new Set(MUTANTS.map(({ id }) => id)).size).toBe(MUTANTS.length);
+  });
+
+  it('is what docs/known-bugs.md says', () => {
+    const text = readFileSync(join(import.meta.dirname, '../../../docs/known-bugs.md'), 'utf8');
+    const rows = text
+      .split('\n')
+      .filter((line) => /^\| \d/.test(line))
+      .map((line) =>
+        line
+          .split('|')
+          .map((cell) => cell.trim())
+          .slice(1, -1),
+      );
+    expect(rows).toEqual([
+      ...MUTANTS.map((mutant) => [
+        mutant.id,
+        mutant.title,
+        mutant.kind === 'contract' ? `${mutant.contract}, ${mutant.scenario.title}` : mutant.test,
+        mutant.source,
+      ]),
+      ...LEFT_OUT.map(({ bug, title, why }) => [String(bug), title, why]),
+    ]);
   });
 });
 

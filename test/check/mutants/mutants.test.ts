@@ -3,11 +3,17 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { ContractMutant, TestedMutant } from '../../../src/check/index.ts';
-import { LEFT_OUT, MUTANTS, NR_BUGS, bugOf, findingsOf } from '../../../src/check/index.ts';
+import { LEFT_OUT, MUTANTS, NR_BUGS, SanitizerJudge, bugOf, findingsOf } from '../../../src/check/index.ts';
 import { ProbeJudge } from '../probe.ts';
 
 /** Pages that stories use, for a device that looks everywhere at any time. */
 const PAGES = [0, 0x17f, 0x180, 0x181, 0xfffff, 2 ** 27, ...Array.from({ length: 20 }, (_, page) => 0x40000 + page)];
+
+/**
+ * What the sanitizer does not see yet: what a failed map leaves behind (16a), TLBs of devices (26d, 28a); and it takes the old
+ * root of a table that grew for other tables (the twin of 17).
+ */
+const OPEN = new Set(['16a', '17', '26d', '28a']);
 
 const contracts = MUTANTS.filter((mutant): mutant is ContractMutant => mutant.kind === 'contract');
 const tested = MUTANTS.filter((mutant): mutant is TestedMutant => mutant.kind === 'test');
@@ -54,6 +60,16 @@ describe('found by a test of its own', () => {
     expect(mutant.run('twin')).toBe('');
     expect(mutant.run('mutant')).not.toBe('');
   });
+});
+
+describe('found by the sanitizer', () => {
+  it.each(named(contracts).filter(([, { id }]) => !OPEN.has(id)))('%s', (_name, mutant) => {
+    expect(findingsOf(mutant, mutant.twin, new SanitizerJudge())).toEqual([]);
+    const found = findingsOf(mutant, mutant.mutant, new SanitizerJudge());
+    expect(found.map(({ contract }) => contract)).toContain(mutant.contract);
+  });
+
+  for (const [name] of named(contracts).filter(([, { id }]) => OPEN.has(id))) it.todo(name);
 });
 
 describe('shown to a device that looks at the right moment', () => {

@@ -4,7 +4,7 @@ import type { CoreOptions, IommuDomain } from '../../iommu/index.ts';
 import { Iommu, IotlbGather } from '../../iommu/index.ts';
 import type { StageSetup } from '../setup.ts';
 import { DEVICES } from '../stage.ts';
-import { intelDriver } from './drivers.ts';
+import { amdDriver, intelDriver } from './drivers.ts';
 import { IOVA, KiB4, MEMORY, run } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story, tested } from './mutant.ts';
@@ -14,7 +14,13 @@ import { atMost, intelRig, must } from './rig.ts';
 const RW = 3;
 const TWO_32: number = 2 ** 32;
 const INTEL: StageSetup = { arch: 'intel', caller: 'core', npCache: false };
-const AMD_5_1: StageSetup = { arch: 'amd', caller: 'core', npCache: false, preset: 'linux-5.1' };
+/** Flushes whole domains, as the AMD driver did until 5.14. */
+const AMD_WHOLE: StageSetup = {
+  arch: 'amd',
+  caller: 'core',
+  npCache: false,
+  makeDriver: amdDriver({ preset: { unmapByRange: false } }),
+};
 
 /** Gathers what was asked for, where a larger leaf went as a whole. */
 class GathersRequest extends IntelIommu {
@@ -153,8 +159,8 @@ export const CORE_MUTANTS: readonly Mutant[] = [
       stage.must(space.map(IOVA, run(1)), 'map');
       stage.must(space.unmap(IOVA, KiB4), 'unmap');
     }),
-    mutant: { ...AMD_5_1, makeCore: (options) => new Iommu({ ...options, emptyGather: 'skip' }) },
-    twin: { ...AMD_5_1, makeCore: (options) => new Iommu({ ...options, emptyGather: 'fill' }) },
+    mutant: { ...AMD_WHOLE, makeCore: (options) => new Iommu({ ...options, emptyGather: 'skip' }) },
+    twin: { ...AMD_WHOLE, makeCore: (options) => new Iommu({ ...options, emptyGather: 'fill' }) },
   },
   {
     id: '16a',

@@ -2,8 +2,20 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { ContractMutant, TestedMutant } from '../../../src/check/index.ts';
-import { LEFT_OUT, MUTANTS, NR_BUGS, SanitizerJudge, bugOf, findingsOf } from '../../../src/check/index.ts';
+import type { ContractMutant, StageSetup, TestedMutant } from '../../../src/check/index.ts';
+import {
+  LEFT_OUT,
+  MUTANTS,
+  NR_BUGS,
+  SCENARIOS,
+  SanitizerJudge,
+  Stage,
+  StageError,
+  applies,
+  bugOf,
+  findingsOf,
+  setupFor,
+} from '../../../src/check/index.ts';
 import { ProbeJudge } from '../probe.ts';
 
 /** Pages that stories use, for a device that looks everywhere at any time. */
@@ -70,6 +82,27 @@ describe('found by the sanitizer', () => {
   });
 
   for (const [name] of named(contracts).filter(([, { id }]) => OPEN.has(id))) it.todo(name);
+});
+
+describe('the scenario suite, told nothing of the bugs', () => {
+  /** Whether some scenario of the suite goes wrong on a setup: a finding, or a call that fails. */
+  const isFound = (setup: StageSetup): boolean =>
+    SCENARIOS.filter((scenario) => applies(scenario, setup)).some((scenario) => {
+      const judge = new SanitizerJudge();
+      try {
+        scenario.run(new Stage(setupFor(scenario, setup), judge));
+      } catch (error) {
+        if (error instanceof StageError) return true;
+        throw error;
+      }
+      return judge.findings.length > 0;
+    });
+
+  // 23 needs a driver that is preempted in a map, 32 page 0 on a unit without a queue, the others a TLB of a device.
+  it('finds nearly all', () => {
+    const missed = contracts.filter(({ mutant }) => !isFound(mutant)).map(({ id }) => id);
+    expect(missed.filter((id) => !['23', '26d', '28a', '32'].includes(id))).toEqual([]);
+  });
 });
 
 describe('shown to a device that looks at the right moment', () => {

@@ -8,7 +8,7 @@ import { amdvi } from '../../spec/index.ts';
 import type { DriverFactory, StageSetup } from '../setup.ts';
 import { DEVICES } from '../stage.ts';
 import { amdDriver } from './drivers.ts';
-import { IOVA, KiB4, MEMORY, run, scattered } from './memory.ts';
+import { IOVA, KiB4, MEMORY, run, scattered } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story, tested } from './mutant.ts';
 import { amdRig, atMost, must } from './rig.ts';
@@ -97,7 +97,7 @@ export const AMD_RANGE_MUTANTS: readonly Mutant[] = [
       tape.take();
       must(machine.core.unmap(domain, IOVA, KiB4) - KiB4);
       const wide = tape.take().filter(([, , lo]) => (lo & amdvi.INV_SIZE_W2) !== 0);
-      return atMost(0, wide, 'commands for more than the page: it');
+      return atMost(0, wide, 'what lies beyond the page');
     },
   ),
   tested(

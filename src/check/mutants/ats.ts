@@ -10,7 +10,7 @@ import { vtd } from '../../spec/index.ts';
 import type { DriverFactory, StageSetup } from '../setup.ts';
 import { DEVICES } from '../stage.ts';
 import { intelDriver } from './drivers.ts';
-import { IOVA, KiB4, run } from './memory.ts';
+import { IOVA, KiB4, run } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story } from './mutant.ts';
 
@@ -109,6 +109,7 @@ export const ATS_MUTANTS: readonly Mutant[] = [
     source: 'list mail 6e6759d71a',
     kind: 'contract',
     contract: 'C-ATTACH',
+    beyondModels: true,
     scenario: story('26d', 'a device with a TLB is detached', (stage) => {
       const space = stage.coreSpace();
       stage.must(space.map(IOVA, run(1)), 'map');
@@ -124,6 +125,7 @@ export const ATS_MUTANTS: readonly Mutant[] = [
     source: 'list mail 89e2752e6d',
     kind: 'contract',
     contract: 'C-UNMAP-GONE',
+    beyondModels: true,
     scenario: story('28a', 'a page of two devices with TLBs is unmapped', (stage) => {
       const space = stage.coreSpace();
       stage.must(space.attach(DEVICES[0]), 'attach');

@@ -5,7 +5,7 @@ import { vtd } from '../../spec/index.ts';
 import type { StageSetup } from '../setup.ts';
 import { DEVICES } from '../stage.ts';
 import { amdDriver, intelDriver } from './drivers.ts';
-import { IOVA, KiB4, MEMORY, run } from './memory.ts';
+import { IOVA, KiB4, MEMORY, run } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story, tested } from './mutant.ts';
 import { amdRig, must } from './rig.ts';

@@ -16,7 +16,7 @@ import { iommuPgsize } from '../../iommu/index.ts';
 import { LocalPlatform } from '../../machine/index.ts';
 import { Bus, PageAllocator, PhysMem } from '../../mem/index.ts';
 import { intelDriver } from './drivers.ts';
-import { KiB4, MEMORY } from './memory.ts';
+import { KiB4, MEMORY } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { tested } from './mutant.ts';
 import { intelRig, must } from './rig.ts';

@@ -10,7 +10,7 @@ import { NoJudge } from '../judge.ts';
 import type { DriverFactory, StageSetup } from '../setup.ts';
 import { DEVICES, Stage } from '../stage.ts';
 import { amdDriver, intelDriver } from './drivers.ts';
-import { IOVA, KiB4, run, scattered } from './memory.ts';
+import { IOVA, KiB4, run, scattered } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story, tested } from './mutant.ts';
 

@@ -18,6 +18,8 @@ export interface KnownBug {
 export interface ContractMutant extends KnownBug {
   readonly kind: 'contract';
   readonly contract: ContractId;
+  /** True for a cache that no hardware model has (a device's TLB): nothing can be shown then, only concluded. */
+  readonly beyondModels?: boolean;
   readonly scenario: Scenario;
   readonly mutant: StageSetup;
   readonly twin: StageSetup;

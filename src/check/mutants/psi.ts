@@ -9,35 +9,32 @@ import type { StageSetup } from '../setup.ts';
 import type { Stage } from '../stage.ts';
 import { DEVICES } from '../stage.ts';
 import { intelDriver } from './drivers.ts';
-import { IOVA, KiB4, MEMORY, run, scattered } from './memory.ts';
+import { IOVA, KiB4, MEMORY, run, scattered } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story, tested } from './mutant.ts';
 import { intelRig, must } from './rig.ts';
 
 const RW = 3;
-const PAGES_PER_4G = 2 ** 20;
 /** 3 pages that no block of 4 holds: the example of the mail. */
 const UNALIGNED: number = 0x17f * KiB4;
+/** The mask comes from the length of a range alone. */
+const BY_LENGTH = { psiAlignment: 'none' } as const;
 const INTEL: StageSetup = { arch: 'intel', caller: 'core', npCache: false };
 
 /** Aligns the address to the mask that the range needs, and goes on with the mask of its length. */
 class AlignedAddressOnly extends Invalidator {
   override iotlbPages(did: number, pfn: number, nrPages: number, leavesOnly: boolean): number {
     const base = pfn - (pfn % 2 ** psiMask(pfn, nrPages, 'base'));
-    return this.pages(did, base, log2Ceil(nrPages), leavesOnly);
-  }
-
-  protected pages(did: number, pfn: number, mask: number, leavesOnly: boolean): number {
-    const hint = leavesOnly ? vtd.IOTLB_DESC_IH_W2 : 0;
-    return this.iotlb(vtd.GRANULARITY_PAGE, did, (pfn << 12) | 0, (pfn / PAGES_PER_4G) | 0, hint | mask);
+    return super.iotlbPages(did, base, nrPages, leavesOnly);
   }
 }
 
-/** Drops the whole domain for a range that is not aligned to its size. */
-class AlignedOrDomain extends AlignedAddressOnly {
+/** Under a preset that looks at lengths only: drops the whole domain for a range that is not aligned to its size. */
+class AlignedOrDomain extends Invalidator {
   override iotlbPages(did: number, pfn: number, nrPages: number, leavesOnly: boolean): number {
-    const mask = log2Ceil(nrPages);
-    return this.isAligned(pfn, 2 ** mask) ? this.pages(did, pfn, mask, leavesOnly) : this.iotlbDomain(did);
+    return this.isAligned(pfn, 2 ** log2Ceil(nrPages))
+      ? super.iotlbPages(did, pfn, nrPages, leavesOnly)
+      : this.iotlbDomain(did);
   }
 
   protected isAligned(pfn: number, nrPages: number): boolean {
@@ -91,7 +88,7 @@ export const PSI_MUTANTS: readonly Mutant[] = [
     kind: 'contract',
     contract: 'C-UNMAP-GONE',
     scenario: story('6', THREE, unmapsUnaligned),
-    mutant: { ...INTEL, caller: 'vfio', makeDriver: intelDriver({ preset: { psiAlignment: 'none' } }) },
+    mutant: { ...INTEL, caller: 'vfio', makeDriver: intelDriver({ preset: BY_LENGTH }) },
     twin: { ...INTEL, caller: 'vfio' },
   },
   {
@@ -111,8 +108,8 @@ export const PSI_MUTANTS: readonly Mutant[] = [
     kind: 'contract',
     contract: 'C-UNMAP-GONE',
     scenario: story('8', THREE, unmapsUnaligned),
-    mutant: { ...INTEL, makeDriver: intelDriver({ parts: { Invalidator: AlignAsCondition } }) },
-    twin: { ...INTEL, makeDriver: intelDriver({ parts: { Invalidator: AlignedOrDomain } }) },
+    mutant: { ...INTEL, makeDriver: intelDriver({ preset: BY_LENGTH, parts: { Invalidator: AlignAsCondition } }) },
+    twin: { ...INTEL, makeDriver: intelDriver({ preset: BY_LENGTH, parts: { Invalidator: AlignedOrDomain } }) },
   },
   tested(
     { id: '9a', title: 'the hint "leaves only" is lost on the way to the descriptor', source: '6b38a108eeb3' },

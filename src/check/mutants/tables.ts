@@ -9,7 +9,7 @@ import { PageTable, VtdSsFormat } from '../../pt/index.ts';
 import type { StageSetup } from '../setup.ts';
 import { DEVICES } from '../stage.ts';
 import { amdDriver, intelDriver } from './drivers.ts';
-import { IOVA, KiB4, MEMORY, MiB2, run, scattered } from './memory.ts';
+import { IOVA, KiB4, MEMORY, MiB2, run, scattered } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { story, tested } from './mutant.ts';
 import { intelRig, must } from './rig.ts';

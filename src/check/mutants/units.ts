@@ -8,7 +8,7 @@ import { LocalPlatform } from '../../machine/index.ts';
 import { Bus, PageAllocator, PhysMem } from '../../mem/index.ts';
 import { vtd } from '../../spec/index.ts';
 import { DEVICES } from '../stage.ts';
-import { IOVA, KiB4, MEMORY } from './memory.ts';
+import { IOVA, KiB4, MEMORY } from '../scenarios/places.ts';
 import type { Mutant } from './mutant.ts';
 import { tested } from './mutant.ts';
 import { must } from './rig.ts';

@@ -1,7 +1,25 @@
 /** Every known bug has a mutant that is caught and a twin that is not, or a reason why it has none. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { ContractMutant, TestedMutant } from '../../../src/check/index.ts';
-import { LEFT_OUT, MUTANTS, NR_BUGS, ProbeJudge, bugOf, findingsOf } from '../../../src/check/index.ts';
+import type { ContractMutant, StageSetup, TestedMutant } from '../../../src/check/index.ts';
+import {
+  LEFT_OUT,
+  MUTANTS,
+  NR_BUGS,
+  ProbeJudge,
+  SCENARIOS,
+  SanitizerJudge,
+  Stage,
+  StageError,
+  applies,
+  bugOf,
+  findingsOf,
+  setupFor,
+} from '../../../src/check/index.ts';
+
+/** What the sanitizer does not see yet: what a failed map leaves behind (16a), TLBs of devices (26d, 28a). */
+const OPEN = new Set(['16a', '26d', '28a']);
 
 const contracts = MUTANTS.filter((mutant): mutant is ContractMutant => mutant.kind === 'contract');
 const tested = MUTANTS.filter((mutant): mutant is TestedMutant => mutant.kind === 'test');
@@ -19,12 +37,65 @@ describe('the catalogue', () => {
     expect(new Set(MUTANTS.map(({ id }) => bugOf(id))).size).toBeGreaterThanOrEqual(28);
     expect(new Set(MUTANTS.map(({ id }) => id)).size).toBe(MUTANTS.length);
   });
+
+  it('is what docs/known-bugs.md says', () => {
+    const text = readFileSync(join(import.meta.dirname, '../../../docs/known-bugs.md'), 'utf8');
+    const rows = text
+      .split('\n')
+      .filter((line) => /^\| \d/.test(line))
+      .map((line) =>
+        line
+          .split('|')
+          .map((cell) => cell.trim())
+          .slice(1, -1),
+      );
+    expect(rows).toEqual([
+      ...MUTANTS.map((mutant) => [
+        mutant.id,
+        mutant.title,
+        mutant.kind === 'contract' ? `${mutant.contract}, ${mutant.scenario.title}` : mutant.test,
+        mutant.source,
+      ]),
+      ...LEFT_OUT.map(({ bug, title, why }) => [String(bug), title, why]),
+    ]);
+  });
 });
 
 describe('found by a test of its own', () => {
   it.each(named(tested))('%s', (_name, mutant) => {
     expect(mutant.run('twin')).toBe('');
     expect(mutant.run('mutant')).not.toBe('');
+  });
+});
+
+describe('found by the sanitizer', () => {
+  it.each(named(contracts).filter(([, { id }]) => !OPEN.has(id)))('%s', (_name, mutant) => {
+    expect(findingsOf(mutant, mutant.twin, new SanitizerJudge())).toEqual([]);
+    const found = findingsOf(mutant, mutant.mutant, new SanitizerJudge());
+    expect(found.map(({ contract }) => contract)).toContain(mutant.contract);
+  });
+
+  for (const [name] of named(contracts).filter(([, { id }]) => OPEN.has(id))) it.todo(name);
+});
+
+describe('the scenario suite, told nothing of the bugs', () => {
+  /** Whether some scenario of the suite goes wrong on a setup: a finding, or a call that fails. */
+  const isFound = (setup: StageSetup): boolean =>
+    SCENARIOS.filter((scenario) => applies(scenario, setup)).some((scenario) => {
+      const judge = new SanitizerJudge();
+      try {
+        scenario.run(new Stage(setupFor(scenario, setup), judge));
+      } catch (error) {
+        if (error instanceof StageError) return true;
+        throw error;
+      }
+      return judge.findings.length > 0;
+    });
+
+  // 23 needs a driver that is preempted in a map, 32 page 0 on a unit without a queue, the others a TLB of a device.
+  it('finds nearly all', () => {
+    const missed = contracts.filter(({ mutant }) => !isFound(mutant)).map(({ id }) => id);
+    expect(missed.filter((id) => !['23', '26d', '28a', '32'].includes(id))).toEqual([]);
   });
 });
 
@@ -50,7 +121,7 @@ describe('shown to a device that looks at the right moment', () => {
       '12',
       '14a',
       '15',
-      '16',
+      '16a',
       '18',
       '26a',
       '32',

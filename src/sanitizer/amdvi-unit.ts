@@ -5,8 +5,8 @@ import { amdvi } from '../spec/index.ts';
 import type { EntryFormat } from './entry-format.ts';
 import { AMD_FORMAT, entryPfn } from './entry-format.ts';
 import type { Tables } from './tables.ts';
-import type { Command, DeviceEntry, StaleEntry } from './unit.ts';
-import { BLOCKED, COMMAND, Unit } from './unit.ts';
+import type { DeviceEntry, StaleEntry } from './unit.ts';
+import { BLOCKED, Command, Unit } from './unit.ts';
 
 /** Address bits that hardware translates; what differs above is everything. */
 const ADDRESS_BITS = 52;
@@ -18,7 +18,7 @@ export class AmdviUnit extends Unit {
   readonly cachesNotPresent: boolean;
   readonly storesLag: boolean = false;
   readonly #serves: (sid: number) => boolean;
-  readonly #registers = new Map<number, number>();
+  readonly #registers = new Int32Array(amdvi.REG_WINDOW_BYTES / 4);
   #table = -1;
   #tableBytes = 0;
   #tail = 0;
@@ -41,8 +41,8 @@ export class AmdviUnit extends Unit {
   }
 
   override written(offset: number, lo: number, hi: number | null): void {
-    this.#registers.set(offset, lo);
-    if (hi !== null) this.#registers.set(offset + 4, hi);
+    this.#registers[offset >> 2] = lo;
+    if (hi !== null) this.#registers[(offset >> 2) + 1] = hi;
     if (offset === amdvi.CMD_TAIL_REG) this.#doorbell(lo & amdvi.RING_POINTER_MASK);
     else if (offset === amdvi.CMD_BASE_REG) this.#tail = 0;
     else if (offset === amdvi.CONTROL_REG) this.#control(lo);
@@ -51,7 +51,7 @@ export class AmdviUnit extends Unit {
   override read(): void {}
 
   #word(offset: number): number {
-    return (this.#registers.get(offset) ?? 0) | 0;
+    return this.#registers[offset >> 2];
   }
 
   #control(value: number): void {
@@ -110,23 +110,23 @@ export class AmdviUnit extends Unit {
     const step = ++this.tables.step;
     switch (w1 >>> amdvi.CMD_OP_SHIFT_W1) {
       case amdvi.CMD_INVALIDATE_DEVTAB_ENTRY:
-        return { ...COMMAND, kind: 'device', step, sid: w0 & amdvi.CMD_DEVICE_MASK_W0 };
+        return Command.device(step, 0, w0 & amdvi.CMD_DEVICE_MASK_W0, 0);
       case amdvi.CMD_INVALIDATE_IOMMU_PAGES:
         return this.#pages(step, w1 & amdvi.CMD_DOMAIN_MASK_W1, w2, w3);
       case amdvi.CMD_INVALIDATE_IOMMU_ALL:
         // Everything, the copies of device table entries included: two commands in one.
-        this.submit({ ...COMMAND, kind: 'all-devices', step });
-        return { ...COMMAND, kind: 'all', step: ++this.tables.step };
+        this.submit(new Command('all-devices', step));
+        return new Command('all', ++this.tables.step);
       case amdvi.CMD_COMPLETION_WAIT: {
         const paddr = (w1 & amdvi.ADDR_MASK_HI) * TWO_32 + ((w0 & -8) >>> 0);
         const data = (w3 >>> 0) * TWO_32 + (w2 >>> 0);
         const { mem } = this.platform;
         const held = mem.load32(paddr) >>> 0;
         const isBlind = (w0 & amdvi.WAIT_STORE_W0) === 0 || (mem.load32(paddr + 4) >>> 0) * TWO_32 + held >= data;
-        return { ...COMMAND, kind: 'wait', step, paddr, data, isBlind };
+        return Command.wait(step, paddr, data, isBlind);
       }
       default:
-        return { ...COMMAND, kind: 'other', step };
+        return new Command('other', step);
     }
   }
 
@@ -136,12 +136,12 @@ export class AmdviUnit extends Unit {
     if ((w2 & amdvi.INV_SIZE_W2) !== 0) {
       let bit = 12;
       while (bit < ADDRESS_BITS && ((bit < 32 ? w2 >>> bit : w3 >>> (bit - 32)) & 1) === 1) bit += 1;
-      if (bit === ADDRESS_BITS) return { ...COMMAND, kind: 'domain', step, domainId, leavesOnly };
+      if (bit === ADDRESS_BITS) return Command.domain('domain', step, domainId, leavesOnly);
       lg2 = bit - 11;
     }
     const pages = 2 ** lg2;
     const named = (w3 >>> 0) * 2 ** 20 + (w2 >>> 12);
-    return { ...COMMAND, kind: 'pages', step, domainId, page: named - (named % pages), pages, leavesOnly };
+    return Command.pages(step, domainId, named - (named % pages), pages, leavesOnly);
   }
 
   /** Software reads a number of 64 bits in halves, the low one first. */

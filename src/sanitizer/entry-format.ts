@@ -23,6 +23,8 @@ export interface EntryFormat {
   leafPfn(lo: number, hi: number, level: number, page: number): number;
   /** Pages that a LEAF covers: its level's span, or another power of two where the entry says so. */
   leafPages(lo: number, hi: number, level: number): number;
+  /** A LEAF may stand in several entries. */
+  readonly hasReplicas: boolean;
 }
 
 /** Frame in the address field of an entry, bits 51:12. */
@@ -30,12 +32,16 @@ export function entryPfn(lo: number, hi: number): number {
   return (hi & 0xfffff) * PAGES_PER_4G + (lo >>> 12);
 }
 
-/** Pages that an entry of a level spans. */
+/** Pages that an entry of a level spans, by level; a power computed anew cost more than the rest of a walk's step. */
+const SPANS: readonly number[] = [1 / 512, 1, 2 ** 9, 2 ** 18, 2 ** 27, 2 ** 36, 2 ** 45, 2 ** 54];
+
+/** Pages that an entry of a level spans. @param level 1 to 7: one more than there are, for the reach of a whole tree */
 export function spanPages(level: number): number {
-  return 512 ** (level - 1);
+  return SPANS[level];
 }
 
 export const VTD_FORMAT: EntryFormat = {
+  hasReplicas: false,
   kind(lo, _hi, level) {
     if ((lo & (vtd.SS_READ | vtd.SS_WRITE)) === 0) return NONE;
     return level === 1 || (lo & vtd.SS_PAGE_SIZE) !== 0 ? LEAF : TABLE;
@@ -49,6 +55,7 @@ export const VTD_FORMAT: EntryFormat = {
   rights: (lo) => lo & 3,
   leafPfn(lo, hi, level, page) {
     const pfn = entryPfn(lo, hi);
+    if (level === 1) return pfn;
     const span = spanPages(level);
     return pfn - (pfn % span) + (page % span);
   },
@@ -63,6 +70,7 @@ function sizedPages(lo: number, hi: number): number {
 }
 
 export const AMD_FORMAT: EntryFormat = {
+  hasReplicas: true,
   kind(lo) {
     if ((lo & amdvi.PTE_PR_LO) === 0) return NONE;
     const next = (lo >>> amdvi.PTE_NEXT_LEVEL_SHIFT_LO) & amdvi.PTE_NEXT_LEVEL_MASK;
@@ -79,6 +87,7 @@ export const AMD_FORMAT: EntryFormat = {
   leafPfn(lo, hi, level, page) {
     const pages = AMD_FORMAT.leafPages(lo, hi, level);
     const pfn = entryPfn(lo, hi);
+    if (pages === 1) return pfn;
     return pfn - (pfn % pages) + (page % pages);
   },
   leafPages(lo, hi, level) {

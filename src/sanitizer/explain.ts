@@ -84,7 +84,7 @@ export function nearestTo(
   return unit.recent
     .toReversed()
     .slice(0, 4)
-    .map(({ command, done }) => {
+    .map((command) => {
       const isTranslations = command.kind === 'pages' || command.kind === 'domain' || command.kind === 'all';
       let why = 'covers it';
       if (isTranslations !== domainId >= 0) why = isTranslations ? 'leaves entries of devices' : 'leaves translations';
@@ -94,7 +94,7 @@ export function nearestTo(
         why = 'too narrow';
       else if (needsTables && command.leavesOnly) why = 'spares copies of table entries';
       else if (command.step <= step) why = 'sent before the store';
-      else if (!done) why = 'not waited for';
+      else if (!command.isDone) why = 'not waited for';
       return `${describeCommand(command)}: ${why}`;
     });
 }

@@ -12,4 +12,6 @@ export interface Promised {
   readonly rights: number;
   /** Of an unmap: what its flush is left to. */
   readonly gather: IotlbGather | null;
+  /** The gather has been synced since: nothing is left to wait for. */
+  isSynced: boolean;
 }

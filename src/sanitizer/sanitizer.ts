@@ -61,12 +61,12 @@ export class Sanitizer implements PlatformWatcher {
   /** Findings beyond `maxFindings`. */
   nrMore = 0;
   readonly #options: Required<SanitizerOptions>;
-  #platform: Platform | null = null;
-  #tables: Tables | null = null;
-  #walks: Walks | null = null;
+  #parts: { readonly platform: Platform; readonly tables: Tables; readonly walks: Walks } | null = null;
   readonly #units: { readonly base: number; readonly unit: Unit }[] = [];
   /** Which domain each device is attached to, by what attach calls returned. */
   readonly #domainOf = new Map<number, IommuDomain | null>();
+  /** The same the other way round, as far as it was asked for. */
+  readonly #attached = new Map<IommuDomain, readonly number[]>();
   #call: Call | null = null;
   /** Unmaps whose gather has not been synced yet. */
   readonly #gathered = new Map<IotlbGather, Promised[]>();
@@ -79,7 +79,7 @@ export class Sanitizer implements PlatformWatcher {
   }
 
   get counts(): SanitizerCounts {
-    const tables = this.#tables;
+    const tables = this.#parts?.tables;
     return {
       steps: tables?.step ?? 0,
       invalidations: this.#units.reduce((sum, { unit }) => sum + unit.nrInvalidations, 0),
@@ -98,17 +98,16 @@ export class Sanitizer implements PlatformWatcher {
    * @throws RangeError when called twice, or when somebody else observes the memory
    */
   platform(inner: Platform): Platform {
-    if (this.#platform !== null) throw new RangeError('a sanitizer watches one platform');
+    if (this.#parts !== null) throw new RangeError('a sanitizer watches one platform');
     if (inner.mem.observer !== null) throw new RangeError('somebody else observes the memory already');
-    this.#platform = inner;
     const tables = new Tables(inner.mem);
-    this.#tables = tables;
-    this.#walks = new Walks(tables);
+    this.#parts = { platform: inner, tables, walks: new Walks(tables) };
+    const units = this.#units;
     inner.mem.observer = {
       stored: (wordIndex, nrWords) => {
-        tables.stored(wordIndex, nrWords);
+        if (tables.stored(wordIndex, nrWords)) return;
         const paddr = inner.mem.paddrOfIndex(wordIndex);
-        for (const { unit } of this.#units) unit.stored(paddr, nrWords * 4);
+        for (let i = 0; i < units.length; i++) units[i].unit.stored(paddr, nrWords * 4);
       },
     };
     inner.pages.observer = { freed: (pfn) => this.#freed(pfn) };
@@ -127,11 +126,9 @@ export class Sanitizer implements PlatformWatcher {
     this.#units.push({ base, unit: new AmdviUnit(platform, tables, base, this.#units.length, capHeader, serves) });
   }
 
-  #ready(): { platform: Platform; tables: Tables; walks: Walks } {
-    if (this.#platform === null || this.#tables === null || this.#walks === null) {
-      throw new RangeError('Sanitizer.platform comes first: there is nothing to watch yet');
-    }
-    return { platform: this.#platform, tables: this.#tables, walks: this.#walks };
+  #ready(): { readonly platform: Platform; readonly tables: Tables; readonly walks: Walks } {
+    if (this.#parts === null) throw new RangeError('Sanitizer.platform comes first: there is nothing to watch yet');
+    return this.#parts;
   }
 
   /**
@@ -211,7 +208,7 @@ export class Sanitizer implements PlatformWatcher {
       last.pfn + last.pages === pfn &&
       last.rights === rights;
     if (goesOn) last.pages += nrBytes / PAGE;
-    else list.push({ kind: 'mapped', domain, page, pages: nrBytes / PAGE, pfn, rights, gather: null });
+    else list.push({ kind: 'mapped', domain, page, pages: nrBytes / PAGE, pfn, rights, gather: null, isSynced: true });
   }
 
   #unmapped(domain: IommuDomain, iova: number, nrBytes: number, gather: IotlbGather): void {
@@ -223,6 +220,7 @@ export class Sanitizer implements PlatformWatcher {
       pfn: 0,
       rights: 0,
       gather,
+      isSynced: false,
     };
     if (this.#call === null) this.#defer(promise);
     else this.#call.promised.push(promise);
@@ -237,14 +235,21 @@ export class Sanitizer implements PlatformWatcher {
   }
 
   #synced(gather: IotlbGather): void {
+    const call = this.#call;
+    if (call === null) return;
+    for (let i = 0; i < call.promised.length; i++) {
+      if (call.promised[i].gather === gather) call.promised[i].isSynced = true;
+    }
     const list = this.#gathered.get(gather);
     if (list === undefined) return;
     this.#gathered.delete(gather);
-    this.#call?.promised.unshift(...list);
+    for (const promise of list) promise.isSynced = true;
+    call.promised.unshift(...list);
   }
 
   #moved(domain: IommuDomain | null, device: Device): void {
     this.#domainOf.set(device.sid, domain);
+    this.#attached.clear();
     this.#call?.moved.push({ domain, device });
   }
 
@@ -262,7 +267,7 @@ export class Sanitizer implements PlatformWatcher {
   written(paddr: number, lo: number, hi: number | null): void {
     const found = this.#unitAt(paddr);
     if (found === undefined) return;
-    if (this.#tables !== null) this.#tables.step += 1;
+    this.#ready().tables.step += 1;
     found.unit.written(paddr - found.base, lo, hi);
   }
 
@@ -279,7 +284,7 @@ export class Sanitizer implements PlatformWatcher {
   flushed(paddr: number, nrBytes: number): void {
     const units = this.#units;
     if (!units.some(({ unit }) => unit.storesLag)) return;
-    this.#tables?.flushed(paddr, nrBytes);
+    this.#ready().tables.flushed(paddr, nrBytes);
     for (let i = 0; i < units.length; i++) units[i].unit.flushed(paddr, nrBytes);
   }
 
@@ -293,19 +298,22 @@ export class Sanitizer implements PlatformWatcher {
     this.#nrCalls += 1;
     const { tables, platform } = this.#ready();
     tables.nowNs = platform.nowNs();
-    for (const moved of call.moved) this.#judgeDevice(call, moved.domain, moved.device);
-    const promised = call.promised;
+    for (let i = 0; i < call.moved.length; i++) this.#judgeDevice(call, call.moved[i].domain, call.moved[i].device);
+    const { promised } = call;
     // One kind of promise: nothing can have been taken back within the call.
-    const isPlain = promised.every(({ kind }) => kind === promised[0].kind);
-    if (isPlain) for (const promise of promised) this.#judgeOrDefer(call, promise);
-    else this.#judgeLast(call);
-    for (const domain of call.flushed) this.#judgeFlushed(call, domain);
+    let isPlain = true;
+    for (let i = 1; i < promised.length; i++) if (promised[i].kind !== promised[0].kind) isPlain = false;
+    if (!isPlain) this.#judgeLast(call);
+    else for (let i = 0; i < promised.length; i++) this.#judgeOrDefer(call, promised[i]);
+    for (let i = 0; i < call.flushed.length; i++) this.#judgeFlushed(call, call.flushed[i]);
     this.#judgeWindow(call);
   }
 
+  /** An unmap whose gather still holds something, or that is called fast, is due at the sync that ends it. */
   #judgeOrDefer(call: Call, promise: Promised): void {
-    const { gather } = promise;
-    const waits = gather !== null && (/fast/i.test(call.name) || !gather.isEmpty || gather.freelist.length > 0);
+    const { gather, isSynced } = promise;
+    const isOpen = gather !== null && !isSynced;
+    const waits = isOpen && (!gather.isEmpty || gather.freelist.length > 0 || call.name.includes('fast'));
     if (waits) this.#defer(promise);
     else this.#judgePages(call, promise, promise.kind === 'mapped' ? 'C-MAP-VISIBLE' : 'C-UNMAP-GONE');
   }
@@ -333,44 +341,57 @@ export class Sanitizer implements PlatformWatcher {
   }
 
   #judgePages(call: Call, promise: Promised, contract: ContractId): void {
-    const { walks, tables } = this.#ready();
     this.#nrPages += promise.pages;
-    for (const [sid, domain] of this.#domainOf) {
-      if (domain !== promise.domain) continue;
-      for (const { unit } of this.#units) {
-        const state = unit.devices.get(sid);
-        if (state === undefined || !unit.isOn) continue;
-        for (let i = 0; i < promise.pages;) {
-          const page = promise.page + i;
-          const expected = promise.kind === 'gone' ? NOWHERE : (promise.pfn + i) * 4 + promise.rights;
-          const inMemory = walks.inMemory(state.current, page);
-          const { sameFor } = walks;
-          if (inMemory !== expected) {
-            this.#report(memoryFinding({ contract, call: call.name }, unit, state, page, expected, inMemory));
-            return;
-          }
-          if (promise.kind === 'gone') {
-            const replica = walks.replicaOf(state.current, page);
-            if (replica !== NOWHERE) {
-              this.#report(memoryFinding({ contract, call: call.name }, unit, state, page, expected, replica));
-              return;
-            }
-          }
-          if (this.#isQuiet(unit, state)) {
-            // The rest of the leaf, or of the hole, is the same.
-            i += Math.max(1, Math.min(sameFor, promise.pages - i));
-            continue;
-          }
-          walks.all(unit, state, page);
-          for (let o = 0; o < walks.outcomes.length; o++) {
-            if (walks.outcomes[o] === expected) continue;
-            this.#report(staleFinding({ contract, call: call.name }, tables, unit, state, page, walks.sources[o]));
-            return;
-          }
-          i += 1;
-        }
+    const units = this.#units;
+    const sids = this.#sidsOf(promise.domain);
+    for (let s = 0; s < sids.length; s++) {
+      for (let u = 0; u < units.length; u++) {
+        const { unit } = units[u];
+        const state = unit.isOn ? unit.devices.get(sids[s]) : undefined;
+        if (state !== undefined && !this.#judgeFor(unit, state, call, promise, contract)) return;
       }
     }
+  }
+
+  /** Devices that are attached to a domain. */
+  #sidsOf(domain: IommuDomain): readonly number[] {
+    let sids = this.#attached.get(domain);
+    if (sids === undefined) {
+      sids = [...this.#domainOf].filter(([, attached]) => attached === domain).map(([sid]) => sid);
+      this.#attached.set(domain, sids);
+    }
+    return sids;
+  }
+
+  /** Judges a promise for one device. @returns false after a finding */
+  #judgeFor(unit: Unit, state: DeviceState, call: Call, promise: Promised, contract: ContractId): boolean {
+    const { walks, tables } = this.#ready();
+    const isGone = promise.kind === 'gone';
+    const isQuiet = this.#isQuiet(unit, state);
+    for (let i = 0; i < promise.pages;) {
+      const page = promise.page + i;
+      const expected = isGone ? NOWHERE : (promise.pfn + i) * 4 + promise.rights;
+      let found = walks.inMemory(state.current, page);
+      const { sameFor } = walks;
+      if (isGone && found === NOWHERE) found = walks.replicaOf(state.current, page);
+      if (found !== expected) {
+        this.#report(memoryFinding({ contract, call: call.name }, unit, state, page, expected, found));
+        return false;
+      }
+      if (isQuiet) {
+        // The rest of the leaf, or of the hole, is the same.
+        i += sameFor;
+        continue;
+      }
+      walks.all(unit, state, page);
+      for (let o = 0; o < walks.outcomes.length; o++) {
+        if (walks.outcomes[o] === expected) continue;
+        this.#report(staleFinding({ contract, call: call.name }, tables, unit, state, page, walks.sources[o]));
+        return false;
+      }
+      i += 1;
+    }
+    return true;
   }
 
   /** Whether no cache can say anything but what memory says. */
@@ -439,7 +460,9 @@ export class Sanitizer implements PlatformWatcher {
   #judgeWindow(call: Call): void {
     const { tables } = this.#ready();
     const { values } = tables;
-    for (const space of tables.spaces) {
+    const { spaces } = tables;
+    for (let i = 0; i < spaces.length; i++) {
+      const space = spaces[i];
       const at = space.oldest;
       if (at < 0 || values.lazy[at] === 0 || tables.nowNs - values.timeNs[at] <= this.#options.lazyWindowNs) continue;
       const state = [...space.unit.devices.values()].find(

@@ -155,11 +155,11 @@ export class Tables {
 
   // Stores.
 
-  /** Software stored words; `wordIndex` counts in the arena. */
-  stored(wordIndex: number, nrWords: number): void {
+  /** Software stored words; `wordIndex` counts in the arena. @returns whether they are in a table */
+  stored(wordIndex: number, nrWords: number): boolean {
     this.step += 1;
     const node = this.#bySlot[wordIndex >>> 10];
-    if (node === undefined) return;
+    if (node === undefined) return false;
     const { words } = this.#mem;
     const first = (wordIndex & 1023) >>> 1;
     const last = ((wordIndex & 1023) + nrWords - 1) >>> 1;
@@ -174,6 +174,7 @@ export class Tables {
       node.words[2 * i + 1] = newHi;
       if (!node.format.isSame(oldLo, oldHi, newLo, newHi)) this.#changed(node, i, oldLo, oldHi, newLo, newHi);
     }
+    return true;
   }
 
   #changed(node: TableNode, index: number, oldLo: number, oldHi: number, newLo: number, newHi: number): void {
@@ -386,7 +387,7 @@ export class Tables {
     for (const pfn of space.roots.keys()) {
       let node = this.#nodes.get(pfn);
       while (node !== undefined && node.level >= level) {
-        const index = Math.floor((page - node.base) / spanPages(node.level)) % ENTRIES;
+        const index = ((page - node.base) / spanPages(node.level)) & (ENTRIES - 1);
         const lo = node.words[2 * index];
         const hi = node.words[2 * index + 1];
         if (node.format.kind(lo, hi, node.level) !== TABLE) return undefined;

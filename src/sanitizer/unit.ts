@@ -36,36 +36,72 @@ export interface DeviceState {
   stale: StaleEntry[];
 }
 
-/** An invalidation on its way, or the wait behind some. */
-export interface Command {
-  readonly kind: 'pages' | 'domain' | 'all' | 'device' | 'devices-of-domain' | 'all-devices' | 'wait' | 'other';
+export type CommandKind =
+  'pages' | 'domain' | 'all' | 'device' | 'devices-of-domain' | 'all-devices' | 'wait' | 'other';
+
+/**
+ * An invalidation on its way, or the wait behind some. A class, because one is made for every command: copies of a template
+ * object took half of the sanitizer's time.
+ */
+export class Command {
+  readonly kind: CommandKind;
   /** Step of its submission. */
   readonly step: number;
-  readonly domainId: number;
-  readonly sid: number;
+  domainId = 0;
+  sid = 0;
   /** Bits of the requester id that do not count. */
-  readonly ignored: number;
-  readonly page: number;
-  readonly pages: number;
-  readonly leavesOnly: boolean;
+  ignored = 0;
+  page = 0;
+  pages = 0;
+  leavesOnly = false;
   /** Of a wait: where it stores, and what. */
-  readonly paddr: number;
-  readonly data: number;
+  paddr = -1;
+  data = 0;
   /** A wait whose cell held the awaited value before: seeing it proves nothing. */
-  readonly isBlind: boolean;
-}
+  isBlind = false;
+  /** Software has seen it complete. */
+  isDone = false;
 
-export const COMMAND: Omit<Command, 'kind' | 'step'> = {
-  domainId: 0,
-  sid: 0,
-  ignored: 0,
-  page: 0,
-  pages: 0,
-  leavesOnly: false,
-  paddr: -1,
-  data: 0,
-  isBlind: false,
-};
+  constructor(kind: CommandKind, step: number) {
+    this.kind = kind;
+    this.step = step;
+  }
+
+  /** A wait that stores `data` at `paddr`. */
+  static wait(step: number, paddr: number, data: number, isBlind: boolean): Command {
+    const command = new Command('wait', step);
+    command.paddr = paddr;
+    command.data = data;
+    command.isBlind = isBlind;
+    return command;
+  }
+
+  static pages(step: number, domainId: number, page: number, pages: number, leavesOnly: boolean): Command {
+    const command = new Command('pages', step);
+    command.domainId = domainId;
+    command.page = page;
+    command.pages = pages;
+    command.leavesOnly = leavesOnly;
+    return command;
+  }
+
+  /** All translations of a domain, or all entries of devices in it. */
+  static domain(kind: 'domain' | 'devices-of-domain', step: number, domainId: number, leavesOnly: boolean): Command {
+    const command = new Command(kind, step);
+    command.domainId = domainId;
+    command.leavesOnly = leavesOnly;
+    return command;
+  }
+
+  /** The entry of a device, or of those that differ from it in ignored bits only. */
+  static device(step: number, domainId: number, sid: number, ignored: number): Command {
+    const command = new Command('device', step);
+    command.domainId = domainId;
+    command.sid = sid;
+    command.ignored = ignored;
+    return command;
+  }
+}
 
 /** Invalidations remembered to explain a finding. */
 const NR_REMEMBERED = 8;
@@ -89,7 +125,8 @@ export abstract class Unit {
   unknown: string | null = null;
   isOn = false;
   readonly devices: Map<number, DeviceState> = new Map();
-  readonly recent: { readonly command: Command; done: boolean }[] = [];
+  /** The last invalidations, oldest first. */
+  readonly recent: Command[] = [];
   protected readonly platform: Platform;
   protected readonly tables: Tables;
   protected readonly base: number;
@@ -221,7 +258,7 @@ export abstract class Unit {
     this.#pending.push(command);
     if (command.kind === 'wait' || command.kind === 'other') return;
     this.nrInvalidations += 1;
-    this.recent.push({ command, done: false });
+    this.recent.push(command);
     if (this.recent.length > NR_REMEMBERED) this.recent.shift();
   }
 
@@ -232,8 +269,14 @@ export abstract class Unit {
     for (let last = pending.length - 1; last >= 0; last--) {
       const wait = pending[last];
       if (wait.kind !== 'wait' || wait.paddr !== paddr || wait.isBlind || !this.proves(wait, value)) continue;
-      this.#pending = pending.slice(last + 1);
-      for (let i = 0; i < last; i++) this.#completed(pending[i]);
+      // Mostly everything that was sent.
+      if (last === pending.length - 1) {
+        for (let i = 0; i < last; i++) this.#completed(pending[i]);
+        pending.length = 0;
+      } else {
+        this.#pending = pending.slice(last + 1);
+        for (let i = 0; i < last; i++) this.#completed(pending[i]);
+      }
       return;
     }
   }
@@ -251,8 +294,7 @@ export abstract class Unit {
   #completed(command: Command): void {
     const { tables } = this;
     const { step } = command;
-    for (let i = this.recent.length - 1; i >= 0; i--)
-      if (this.recent[i].command === command) this.recent[i].done = true;
+    command.isDone = true;
     if (command.kind !== 'wait' && command.kind !== 'other' && this.drainsWithInvalidation) this.drained(step);
     switch (command.kind) {
       case 'pages': {

@@ -5,8 +5,8 @@ import { vtd } from '../spec/index.ts';
 import type { EntryFormat } from './entry-format.ts';
 import { VTD_FORMAT, entryPfn } from './entry-format.ts';
 import type { Tables } from './tables.ts';
-import type { Command, DeviceEntry, StaleEntry } from './unit.ts';
-import { BLOCKED, COMMAND, Unit } from './unit.ts';
+import type { DeviceEntry, StaleEntry } from './unit.ts';
+import { BLOCKED, Command, Unit } from './unit.ts';
 
 const ENTRY_BYTES = 16;
 /** Requester bits that the function masks 0..3 leave out. */
@@ -21,7 +21,7 @@ export class VtdUnit extends Unit {
   readonly #buffersWrites: boolean;
   readonly #flushesWithRoot: boolean;
   readonly #ivaOffset: number;
-  readonly #registers = new Map<number, number>();
+  readonly #registers = new Int32Array(vtd.REG_WINDOW_BYTES / 4);
   #root = -1;
   /** Pages of the root table and of context tables. A context table serves one bus. */
   readonly #busOf = new Map<number, number>();
@@ -44,10 +44,13 @@ export class VtdUnit extends Unit {
   }
 
   override written(offset: number, lo: number, hi: number | null): void {
-    this.#registers.set(offset, lo);
-    if (hi !== null) this.#registers.set(offset + 4, hi);
-    if (offset === vtd.IQT_REG) this.#doorbell(lo >>> vtd.IQ_INDEX_SHIFT);
-    else if (offset === vtd.GCMD_REG) this.#command(lo);
+    this.#registers[offset >> 2] = lo;
+    if (hi !== null) this.#registers[(offset >> 2) + 1] = hi;
+    if (offset === vtd.IQT_REG) {
+      this.#doorbell(lo >>> vtd.IQ_INDEX_SHIFT);
+      return;
+    }
+    if (offset === vtd.GCMD_REG) this.#command(lo);
     const ccmd = this.#newly(offset, hi, vtd.CCMD_REG + 4);
     if (ccmd < 0) this.#context = this.#contextRequest(ccmd);
     const iotlb = this.#newly(offset, hi, this.#ivaOffset + IOTLB_FROM_IVA + 4);
@@ -56,13 +59,12 @@ export class VtdUnit extends Unit {
 
   /** The value just written to a register; 0 when the write did not reach it. */
   #newly(offset: number, hi: number | null, register: number): number {
-    if (offset === register || (hi !== null && offset + 4 === register))
-      return (this.#registers.get(register) ?? 0) | 0;
+    if (offset === register || (hi !== null && offset + 4 === register)) return this.#registers[register >> 2];
     return 0;
   }
 
   #word(offset: number): number {
-    return (this.#registers.get(offset) ?? 0) | 0;
+    return this.#registers[offset >> 2];
   }
 
   override read(offset: number, value: number): void {
@@ -176,26 +178,26 @@ export class VtdUnit extends Unit {
       case vtd.DESC_WAIT: {
         const paddr = (w3 >>> 0) * TWO_32 + ((w2 & -4) >>> 0);
         const isBlind = (w0 & vtd.WAIT_SW) === 0 || this.platform.mem.load32(paddr) === w1;
-        return { ...COMMAND, kind: 'wait', step, paddr, data: w1, isBlind };
+        return Command.wait(step, paddr, w1, isBlind);
       }
       default:
-        return { ...COMMAND, kind: 'other', step };
+        return new Command('other', step);
     }
   }
 
   #contextCommand(step: number, granularity: number, domainId: number, sid: number, mask: number): Command {
-    if (granularity === vtd.GRANULARITY_GLOBAL) return { ...COMMAND, kind: 'all-devices', step };
-    if (granularity === vtd.GRANULARITY_DOMAIN) return { ...COMMAND, kind: 'devices-of-domain', step, domainId };
-    return { ...COMMAND, kind: 'device', step, domainId, sid, ignored: FUNCTION_MASKS[mask] };
+    if (granularity === vtd.GRANULARITY_GLOBAL) return new Command('all-devices', step);
+    if (granularity === vtd.GRANULARITY_DOMAIN) return Command.domain('devices-of-domain', step, domainId, false);
+    return Command.device(step, domainId, sid, FUNCTION_MASKS[mask]);
   }
 
   #iotlbCommand(step: number, granularity: number, domainId: number, lo: number, hi: number): Command {
-    if (granularity === vtd.GRANULARITY_GLOBAL) return { ...COMMAND, kind: 'all', step };
-    if (granularity === vtd.GRANULARITY_DOMAIN) return { ...COMMAND, kind: 'domain', step, domainId };
+    if (granularity === vtd.GRANULARITY_GLOBAL) return new Command('all', step);
+    if (granularity === vtd.GRANULARITY_DOMAIN) return Command.domain('domain', step, domainId, false);
     const pages = 2 ** (lo & vtd.IOTLB_DESC_AM_MASK_W2);
     const named = (hi >>> 0) * 2 ** 20 + (lo >>> 12);
     const leavesOnly = (lo & vtd.IOTLB_DESC_IH_W2) !== 0;
-    return { ...COMMAND, kind: 'pages', step, domainId, page: named - (named % pages), pages, leavesOnly };
+    return Command.pages(step, domainId, named - (named % pages), pages, leavesOnly);
   }
 
   #contextRequest(hi: number): Command {
@@ -228,7 +230,7 @@ export class VtdUnit extends Unit {
 
   #note(command: Command): void {
     this.nrInvalidations += 1;
-    this.recent.push({ command, done: false });
+    this.recent.push(command);
     if (this.recent.length > 8) this.recent.shift();
   }
 

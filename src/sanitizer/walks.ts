@@ -51,7 +51,8 @@ export class Walks {
     while (node !== undefined) {
       const { level, format, words } = node;
       const span = spanPages(level);
-      const index = Math.floor((page - node.base) / span) % 512;
+      // All of these are far below 2^53, and the conversion to 32 bits keeps the low ones.
+      const index = ((page - node.base) / span) & 511;
       const lo = words[2 * index];
       const hi = words[2 * index + 1];
       const kind = format.kind(lo, hi, level);
@@ -102,7 +103,7 @@ export class Walks {
   #byTlb(space: Space, page: number, stale: StaleEntry | null): void {
     const { values } = this.#tables;
     for (let level = 1; level <= space.unit.levels; level++) {
-      const home = page - (page % spanPages(level));
+      const home = level === 1 ? page : page - (page % spanPages(level));
       for (let at = values.firstAt(space.id, TLB, level, home); at >= 0; at = values.nextAt(at)) {
         if (page < values.page[at] || page >= values.page[at] + values.pages[at]) continue;
         const lo = values.lo[at];
@@ -124,7 +125,8 @@ export class Walks {
     const { values } = this.#tables;
     const { level, words } = node;
     const span = spanPages(level);
-    const index = Math.floor((page - node.base) / span) % 512;
+    // All of these are far below 2^53, and the conversion to 32 bits keeps the low ones.
+    const index = ((page - node.base) / span) & 511;
     this.#through(space, level, words[2 * index], words[2 * index + 1], page, rights, source);
     if (level === 1 || space.nrLive === 0) return;
     const home = page - (page % span);
@@ -150,12 +152,13 @@ export class Walks {
    * @returns the outcome, or NOWHERE
    */
   replicaOf(entry: DeviceEntry, page: number): number {
-    if (entry.kind !== 'table') return NOWHERE;
+    if (entry.kind !== 'table' || this.#tables.node(entry.rootPfn)?.format.hasReplicas !== true) return NOWHERE;
     let node = this.#tables.node(entry.rootPfn);
     while (node !== undefined) {
       const { level, format, words } = node;
       const span = spanPages(level);
-      const index = Math.floor((page - node.base) / span) % 512;
+      // All of these are far below 2^53, and the conversion to 32 bits keeps the low ones.
+      const index = ((page - node.base) / span) & 511;
       for (let bit = 1; bit < 512; bit *= 2) {
         const other = index ^ bit;
         const lo = words[2 * other];

@@ -74,7 +74,7 @@ export class DeviceDomains {
 
   /** The domain of an attachment, -1 when nothing tells. After `finish`. */
   domain(attachment: number): number {
-    return this.#attachments[attachment]?.domain ?? -1;
+    return attachment < 0 ? -1 : (this.#attachments[attachment]?.domain ?? -1);
   }
 
   /** The numbers of the attachments, from 0. */

@@ -122,7 +122,7 @@ export class CheckedIovaState {
   }
 
   #end(site: string, did: string): void {
-    for (const link of [...this.#links]) {
+    for (const link of this.#links.slice()) {
       this.#found(link, 'leak', site, did);
       this.#forget(link, site);
     }

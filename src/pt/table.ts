@@ -34,7 +34,6 @@ import type { MappedBytes, PageTableOptions } from './hooks.ts';
 import { iommuPgsize } from './pgsize.ts';
 import type { PgCount } from './pgsize.ts';
 import { FILL_FROM, clearLargeLeaves, clearLeaves, clearPlainLeaves, fillLeaves, firstAbsent } from './runs.ts';
-import { splitLeaf } from './split.ts';
 import { collectEmpty, collectSubtree, freeSubtree } from './subtree.ts';
 
 /** Bytes under one level-1 table. */
@@ -546,22 +545,6 @@ export class PageTable {
     if (index < 0) return 0;
     const { words } = this.mem;
     return pow2(this.format.leafSizeLg2(words[index], words[index + 1], this.#foundLevel));
-  }
-
-  /**
-   * Cuts the leaf that iova lies in so that a leaf begins there; nothing to do where one does, or where nothing is mapped.
-   * What is cached of it stays right until part of it changes: then all of the former leaf must be invalidated.
-   * @returns 0, ENOMEM, or EINVAL for an unaligned address or a leaf of sizes that cannot be cut (split.ts)
-   */
-  splitAt(iova: number): number {
-    if (!isAligned(iova, 4096)) return EINVAL;
-    const index = this.#find(iova);
-    if (index < 0) return 0;
-    const { mem, pages, format } = this;
-    const wrote = (at: number, nrWords: number): void => this.#wrote(at, nrWords);
-    const made = splitLeaf({ mem, pages, format, wrote }, index, this.#foundLevel, iova);
-    if (made > 0) this.#nrTables += made;
-    return made < 0 ? made : 0;
   }
 
   /**

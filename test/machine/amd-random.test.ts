@@ -231,8 +231,10 @@ describe('random use of the whole stack agrees with a Map after every call', () 
     test.each([
       ['linux-6.1', 'sync-map'],
       ['linux-6.1', 'map'],
+      ['linux-6.1.184', 'sync-map'],
       ['linux-6.12', 'sync-map'],
       ['linux-6.12', 'map'],
+      ['linux-6.12.96', 'sync-map'],
     ] as const)(`${name}: %s, %s`, (preset, policy) => {
       passes(new World(index * 100 + policy.length + preset.length, preset, policy, hardware));
     });

@@ -58,7 +58,7 @@ describe.each([
           expect.fail(`op ${op}: map 0x${start.toString(16)} ${count} x ${size} gave ${errno}, ${mapped.bytes}`);
         }
         for (let at = 0; at < written; at += size) add({ start: start + at, bytes: size, paddr: paddr + at, prot });
-      } else if (kind < 9) {
+      } else {
         const freelist: number[] = [];
         const asked = size * (1 + rng.below(3));
         const got = table.unmapBytes(start, asked, freelist);
@@ -75,21 +75,6 @@ describe.each([
         const reachable = start + asked <= table.addressEnd;
         if (got !== (reachable ? at - start : 0) || (reachable && table.removedFrom !== from)) {
           expect.fail(`op ${op}: unmap 0x${start.toString(16)}+${asked} gave ${got}, not ${at - start}`);
-        }
-      } else {
-        const at = start + rng.below(size / K4) * K4;
-        const leaf = shadow.get(at);
-        expect(table.splitAt(at)).toBe(0);
-        if (leaf !== undefined && leaf.start !== at) {
-          // Which sizes the parts have is read back; where they lead is not.
-          remove(leaf);
-          for (let part = leaf.start; part < leaf.start + leaf.bytes;) {
-            const bytes = table.leafBytes(part);
-            if (bytes === 0) expect.fail(`op ${op}: nothing maps 0x${part.toString(16)} after the split`);
-            if (part < at && part + bytes > at) expect.fail(`op ${op}: no leaf begins at 0x${at.toString(16)}`);
-            add({ start: part, bytes, paddr: leaf.paddr + part - leaf.start, prot: leaf.prot });
-            part += bytes;
-          }
         }
       }
       for (let probe = 0; probe < 6; probe++) {

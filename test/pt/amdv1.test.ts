@@ -207,70 +207,6 @@ describe('tables that became empty', () => {
   });
 });
 
-describe('splitAt', () => {
-  it.each([
-    [K64, 3 * K4],
-    [K64, 8 * K4],
-    [M2 / 2, K4],
-    [M2, K64],
-    [M2, M2 - K4],
-    [8 * M2, M2],
-    [8 * M2, 3 * M2 + 5 * K4],
-    [G1, G1 / 2],
-    [G1, 7 * K4],
-    [64 * G1, 3 * G1 + M2 + K4],
-  ])('a leaf of 0x%x at 0x%x: one begins there, and every page stays where it was', (size, offset) => {
-    const t = setup();
-    expect(t.table.mapRange(size, 2 * size, size, 1, PROT_READ, t.mapped)).toBe(0);
-    const before = t.pages.nrLive;
-    expect(t.table.splitAt(size + offset)).toBe(0);
-    const probes = [0, K4, offset - K4, offset - 1, offset, offset + K4, offset + K64, size / 2, size - K4, size - 1];
-    for (const at of probes) {
-      if (at < 0 || at >= size) continue;
-      expect(t.walk(size + at)?.paddr).toBe(BigInt(2 * size + at));
-      expect(t.walk(size + at)?.rights).toBe(1);
-      expect(t.table.iovaToPhys(size + at)).toBe(2 * size + at);
-    }
-    expect(t.pages.nrLive).toBe(t.table.nrTables);
-    const extra = t.pages.nrLive - before;
-    expect(t.table.unmapBytes(size + offset, size - offset, [])).toBe(size - offset);
-    expect(t.to(size + offset)).toBe(-1);
-    expect(t.to(size + offset - 1)).toBe(2 * size + offset - 1);
-    expect(extra).toBeLessThanOrEqual(3);
-    t.table.destroy();
-    expect(t.pages.nrLive).toBe(0);
-  });
-
-  it('writes the largest leaves that fit', () => {
-    const t = setup();
-    t.table.mapRange(0, 0x100000, 0x10000, 1, RW, t.mapped);
-    t.table.splitAt(0x3000);
-    const sizes: number[] = [];
-    for (let at = 0; at < 0x10000; at += sizes.at(-1) || K4) sizes.push(t.table.leafBytes(at));
-    expect(sizes).toEqual([0x2000, 0x1000, 0x1000, 0x4000, 0x8000]);
-    expect(t.table.nrTables).toBe(3);
-  });
-
-  it('changes nothing where a leaf begins, or where there is none, or without memory', () => {
-    const t = setup();
-    t.table.mapRange(M2, 0, M2, 1, RW, t.mapped);
-    expect([t.table.splitAt(M2), t.table.splitAt(0), t.table.splitAt(M2 + 5)]).toEqual([0, 0, EINVAL]);
-    expect(t.table.nrTables).toBe(2);
-    const mem = new PhysMem();
-    const tight = new PageTable(mem, new PageAllocator(mem, { nrPages: 2 }), new AmdV1Format(), 3);
-    tight.mapRange(M2, 0, M2, 1, RW, t.mapped);
-    expect(tight.splitAt(M2 + K4)).toBeLessThan(0);
-    expect(tight.leafBytes(M2)).toBe(M2);
-  });
-
-  it('refuses what would need leaves of 512 GiB', () => {
-    const t = setup(4);
-    t.table.mapRange(2 ** 40, 0, 2 ** 40, 1, RW, t.mapped);
-    expect(t.table.splitAt(2 ** 40 + K4)).toBe(EINVAL);
-    expect(t.table.leafBytes(2 ** 40)).toBe(2 ** 40);
-  });
-});
-
 it('maps no leaf over another', () => {
   const t = setup();
   t.table.mapRange(K64, 0, K64, 1, RW, t.mapped);
@@ -282,7 +218,6 @@ it('maps no leaf over another', () => {
 it.each<[string, (table: PageTable) => unknown]>([
   ['an unmap from the middle of a leaf', (table): unknown => table.unmapBytes(K64 + 5 * K4, K4, [])],
   ['an unmap of several sizes', (table): unknown => table.unmapBytes(0, 3 * K64, [])],
-  ['a split', (table): unknown => table.splitAt(M2 + 3 * K4)],
   ['more levels', (table): unknown => table.raiseTop()],
 ])('every word that %s changes is reported to the observer of the memory', (_name, act) => {
   const t = setup(3, { partialUnmap: 'whole-leaf' });

@@ -23,11 +23,12 @@ export class CookieSpace implements Space {
     const { core, clock, pages } = host.machine;
     this.domain = allocDomain(host);
     this.cookie = new DmaCookie(core, this.domain, clock, {
-      lazy: host.setup.unmapFlush === 'lazy',
       flushAfterMap: host.flushAfterMap,
       freeTables: (tables) => tables.forEach((pfn) => pages.free(pfn)),
       released: (iova, nrBytes) => host.flushed(this, iova, nrBytes),
     });
+    // Also on hardware that forces strict: a lazy scenario is about lazy unmapping.
+    if (host.setup.unmapFlush === 'lazy') this.cookie.startQueue();
   }
 
   attach(device: Device): number {

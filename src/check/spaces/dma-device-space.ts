@@ -26,10 +26,11 @@ export class DmaDeviceSpace implements Space {
     const { core, clock, mem, pages } = host.machine;
     this.domain = allocDomain(host);
     const space = new DmaSpace(core, this.domain, clock, {
-      lazy: host.setup.unmapFlush === 'lazy',
       flushAfterMap: host.flushAfterMap,
       freeTables: (tables) => tables.forEach((pfn) => pages.free(pfn)),
     });
+    // As CookieSpace.
+    if (host.setup.unmapFlush === 'lazy') space.cookie.startQueue();
     this.dma = new DmaDevice(space, { pages: new BuddyPages(mem, PAGES_PFN, NR_PAGES) });
   }
 

@@ -97,6 +97,10 @@ describe('the scenario suite, told nothing of the bugs', () => {
     const missed = contracts.filter(({ mutant }) => !isFound(mutant)).map(({ id }) => id);
     expect(missed.filter((id) => !['23', '26d', '28a', '32'].includes(id))).toEqual([]);
   });
+
+  it('finds nothing in a twin', () => {
+    expect(contracts.filter(({ twin }) => isFound(twin)).map(({ id }) => id)).toEqual([]);
+  });
 });
 
 describe('shown to a device that looks at the right moment', () => {

@@ -99,7 +99,8 @@ describe('the scenario suite, told nothing of the bugs', () => {
   });
 
   it('finds nothing in a twin', () => {
-    expect(contracts.filter(({ twin }) => isFound(twin)).map(({ id }) => id)).toEqual([]);
+    // Many twins are one and the same: the correct driver.
+    expect([...new Set(contracts.map(({ twin }) => twin))].filter(isFound)).toEqual([]);
   });
 });
 

@@ -34,6 +34,11 @@ export interface Judge {
   started(machine: Machine, promises: Promises): void;
   /** Runs one call of a caller and judges it at its end. */
   call<T>(name: string, body: () => T): T;
+  /**
+   * Which of `nr` things happens next, where a scenario leaves that open (`Stage.interleave`). Absent: always the first, 0.
+   * A judge that tries everything runs the scenario once for each answer.
+   */
+  choose?(nr: number): number;
   readonly findings: readonly Breach[];
 }
 

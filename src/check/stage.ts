@@ -129,6 +129,19 @@ export class Stage implements SpaceHost {
     return this.judge.call(name, body);
   }
 
+  /**
+   * Callers that know nothing of each other, or a caller and a timer: each list is done in its order, and the judge chooses
+   * between lists. The first list goes first for judges that do not care.
+   */
+  interleave(...lists: readonly (readonly (() => void)[])[]): void {
+    const left = lists.map((list) => [...list]).filter((list) => list.length > 0);
+    while (left.length > 0) {
+      const chosen = left.length === 1 ? 0 : (this.judge.choose?.(left.length) ?? 0);
+      left[chosen].shift()?.();
+      if (left[chosen].length === 0) left.splice(chosen, 1);
+    }
+  }
+
   /** Whether this kernel, or the override, leaves the flush after a map to the DMA API. */
   get flushAfterMap(): boolean {
     const { arch, preset = 'linux-6.12', mapFlush } = this.setup;

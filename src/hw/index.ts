@@ -6,6 +6,7 @@ export type { AmdviIotlbEntry } from './amdvi/iotlb.ts';
 export type { PdeEntry } from './amdvi/pde-cache.ts';
 export type { AmdviInterruptKind, AmdviListener } from './amdvi/status.ts';
 export { AmdviUnit } from './amdvi/unit.ts';
+export type { CacheName, Explorable } from './explorable.ts';
 export type { CacheGeometry, Replacement } from './tlb/geometry.ts';
 export { checkGeometry } from './tlb/geometry.ts';
 export type { EntryTest } from './tlb/set-cache.ts';

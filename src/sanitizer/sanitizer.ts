@@ -141,6 +141,7 @@ export class Sanitizer implements PlatformWatcher {
       leave: () => this.#leave(),
       own: (name, inner) => this.#own(name, inner),
       mapped: (domain, iova, paddr, nrBytes, prot) => this.#mapped(domain, iova, paddr, nrBytes, prot),
+      mapFailed: (domain) => this.#mapFailed(domain),
       unmapped: (domain, iova, nrBytes, gather) => this.#unmapped(domain, iova, nrBytes, gather),
       synced: (gather) => this.#synced(gather),
       flushed: (domain) => this.#call?.flushed.push(domain),
@@ -192,6 +193,15 @@ export class Sanitizer implements PlatformWatcher {
   #leave(): void {
     this.#inDriver -= 1;
     this.#ready().tables.lazy = false;
+  }
+
+  /** A map failed: whatever the call has mapped in the domain is to be gone at its end (unless it maps it once more). */
+  #mapFailed(domain: IommuDomain): void {
+    const promised = this.#call?.promised;
+    if (promised === undefined) return;
+    for (const promise of promised.filter((each) => each.kind === 'mapped' && each.domain === domain)) {
+      promised.push({ ...promise, kind: 'gone', gather: null });
+    }
   }
 
   #mapped(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): void {

@@ -90,7 +90,9 @@ export class Walks {
     for (const root of space.oldRoots) {
       // Beyond its reach no entry was read that could have been kept.
       if (page >= spanPages(root.levels + 1)) continue;
-      this.#add(this.leafOf(root.pfn, root.levels, page, 3), { ...source, space, isOldRoot: true });
+      const outcome = this.leafOf(root.pfn, root.levels, page, 3);
+      if (outcome === NOWHERE && !unit.cachesNotPresent) continue;
+      this.#add(outcome, { ...source, space, isOldRoot: true });
     }
     if (page >= spanPages(entry.levels + 1)) {
       this.#add(NOWHERE, source);

@@ -9,6 +9,8 @@ export interface OpsWatcher {
   /** A callback that may be a call of its own. */
   own<R>(name: string, body: () => R): R;
   mapped(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): void;
+  /** A map failed, whatever of it was mapped before. */
+  mapFailed(domain: IommuDomain): void;
   unmapped(domain: IommuDomain, iova: number, nrBytes: number, gather: IotlbGather): void;
   synced(gather: IotlbGather): void;
   flushed(domain: IommuDomain): void;
@@ -29,6 +31,7 @@ export function watchOps(ops: IommuOps, watcher: OpsWatcher): void {
     const errno = mapPages(domain, iova, paddr, pgsize, pgcount, prot, mapped);
     watcher.leave();
     if (mapped.bytes > 0) watcher.mapped(domain, iova, paddr, mapped.bytes, prot);
+    if (errno !== 0) watcher.mapFailed(domain);
     return errno;
   });
   const unmapPages = ops.unmapPages.bind(ops);

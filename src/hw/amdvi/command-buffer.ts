@@ -144,6 +144,16 @@ export class CommandBuffer {
     }
   }
 
+  /** Executes the command at the head and no more: hardware may take its time between any two. */
+  runOne(): void {
+    const words = this.#words;
+    if (!this.hasWork()) return;
+    const tail = words[TAIL];
+    words[TAIL] = (((words[HEAD] >>> ENTRY_SHIFT) + 1) & (ringLength(words[BASE + 1]) - 1)) << ENTRY_SHIFT;
+    this.run();
+    words[TAIL] = tail;
+  }
+
   #addressOf(index: number): number {
     return ringEntryAddress(this.#words[BASE] & -4096, this.#words[BASE + 1] & ADDR_MASK_HI, index);
   }

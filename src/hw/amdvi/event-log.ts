@@ -83,9 +83,12 @@ export class EventLog {
     this.#status.change(0, STATUS_EVENT_LOG_RUN);
   }
 
+  /** Faults of requests are not logged: the walk under way is the unit's own idea. */
+  muted = false;
+
   /** Logs an event. @param lo @param hi words of the address */
   record(code: number, flags: number, sid: number, domain: number, lo: number, hi: number): void {
-    if (!this.#logs || !this.#status.has(STATUS_EVENT_LOG_RUN)) return;
+    if (this.muted || !this.#logs || !this.#status.has(STATUS_EVENT_LOG_RUN)) return;
     const words = this.#words;
     const tail = words[TAIL];
     const next = (tail + RING_ENTRY_BYTES) & (ringLength(words[BASE + 1]) * RING_ENTRY_BYTES - 1);

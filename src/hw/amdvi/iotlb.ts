@@ -13,7 +13,7 @@ import { amdvi } from '../../spec/index.ts';
 import { dropRange, isInRange, shiftedHi, shiftedLo } from '../tlb/range.ts';
 import { cacheKey, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '../tlb/set-cache.ts';
 import type { FullAmdviConfig } from './config.ts';
-import { LARGE as LARGE_WORD } from './layout.ts';
+import { LARGE as LARGE_WORD, NR_PAGE_CLASSES } from './layout.ts';
 
 // Local constants for speed, see set-cache.ts.
 const LO = 2;
@@ -95,6 +95,16 @@ export class AmdviIotlb {
       cls = (cls & 32) + 31 - Math.clz32(left & -left);
       if (this.cache.nrLive(cls) !== 0) return cls;
       words[LARGE + (cls >>> 5)] &= ~(1 << (cls & 31));
+    }
+  }
+
+  /** Forgets late which large classes are held: equal contents are then equal words. */
+  settle(): void {
+    const words = this.#words;
+    words[LARGE] = 0;
+    words[LARGE + 1] = 0;
+    for (let cls = 1; cls < NR_PAGE_CLASSES; cls++) {
+      if (this.cache.nrLive(cls) !== 0) words[LARGE + (cls >>> 5)] |= 1 << (cls & 31);
     }
   }
 

@@ -33,7 +33,7 @@ export const LARGE = 39;
 /** Deadlines (queue/deadline.ts). */
 export const DEADLINES = 41;
 export const DEADLINE_COMMANDS = 0;
-const NR_DEADLINES = 1;
+export const NR_DEADLINES = 1;
 
 const CACHES = 48;
 

@@ -405,6 +405,7 @@ export class AmdviTranslation {
   /** Logs what is wrong, unless the device table entry says not to, and blocks the request. @returns minus the event code */
   deny(wrong: number, sid: number, hi: number, lo: number, access: number, facts: number): number {
     const code = fault.faultCode(wrong);
+    if (this.#log.muted) return -code;
     let flags = fault.faultFlags(wrong);
     if ((access & ACCESS_WRITE) !== 0) flags |= EVENT_FLAG_RW;
     const isAnswer = (access & ACCESS_TRANSLATION_REQUEST) !== 0;

@@ -13,7 +13,8 @@
 import type { Clock } from '../../base/index.ts';
 import type { MmioDevice, PhysMem } from '../../mem/index.ts';
 import { amdvi } from '../../spec/index.ts';
-import { armDeadline, disarmDeadline, takeDeadline } from '../queue/deadline.ts';
+import type { CacheName, Explorable } from '../explorable.ts';
+import { armDeadline, disarmDeadline, postponeDeadlines, takeDeadline } from '../queue/deadline.ts';
 import { ENTRY_KEY, HASH_MULTIPLIER, SetCache } from '../tlb/set-cache.ts';
 import { CommandBuffer } from './command-buffer.ts';
 import { capabilityWord, efrLo, fullAmdviConfig, type AmdviConfig, type FullAmdviConfig } from './config.ts';
@@ -80,7 +81,7 @@ const DOORBELL: number = CMD_TAIL_REG;
 const CLEARED_BY_ONES = STATUS_EVENT_OVERFLOW | STATUS_EVENT_LOG_INT | STATUS_COM_WAIT_INT;
 const ALL_RIGHTS = 3;
 
-export class AmdviUnit implements MmioDevice {
+export class AmdviUnit implements MmioDevice, Explorable {
   listener: AmdviListener | null = null;
   readonly config: FullAmdviConfig;
 
@@ -92,6 +93,7 @@ export class AmdviUnit implements MmioDevice {
   readonly #iotlb: AmdviIotlb;
   readonly #pdeCache: PdeCache;
   readonly #devices: DeviceTable;
+  readonly #caches: Readonly<Record<CacheName, SetCache>>;
   readonly #translation: AmdviTranslation;
   readonly #status: Status;
   readonly #log: EventLog;
@@ -112,6 +114,7 @@ export class AmdviUnit implements MmioDevice {
     this.#tlbEntries = tlb.entries;
     this.#tlbHashShift = tlb.hashShift;
     this.#tlbSetMask = tlb.setMask;
+    this.#caches = { context: devices, iotlb: tlb, structure: pdes };
     this.#devices = new DeviceTable(words, devices, mem, full);
     this.#iotlb = new AmdviIotlb(words, tlb, full);
     this.#pdeCache = new PdeCache(pdes, mem);
@@ -337,6 +340,46 @@ export class AmdviUnit implements MmioDevice {
       throw new RangeError(`snapshot has ${from.length} words, this unit ${this.#words.length}`);
     }
     this.#words.set(from);
+  }
+
+  speculate(sid: number, iova: number, access: number): number {
+    this.#log.muted = true;
+    const outcome = this.translate(sid, iova, access);
+    this.#log.muted = false;
+    return outcome;
+  }
+
+  nrCached(cache: CacheName): number {
+    return this.#caches[cache].nrHeld;
+  }
+
+  evict(cache: CacheName, nth: number): boolean {
+    this.#words[HOT_SID] = -1;
+    return this.#caches[cache].dropNth(nth);
+  }
+
+  waitingWork(): number {
+    return this.#words[DEADLINES];
+  }
+
+  executeNext(slot: number): void {
+    const words = this.#words;
+    if ((words[DEADLINES] & (1 << slot)) === 0) return;
+    this.#commands.runOne();
+    if (!this.#commands.hasWork()) disarmDeadline(words, DEADLINES, slot);
+  }
+
+  settle(): void {
+    const words = this.#words;
+    words[HOT_SID] = -1;
+    words[HOT_KEY] = 0;
+    words[HOT_SALT] = 0;
+    words[layout.HOT_FACTS] = 0;
+    words[layout.HOT_SLOT] = 0;
+    words[layout.HOT_LIMIT_HI] = 0;
+    this.#iotlb.settle();
+    postponeDeadlines(words, DEADLINES, layout.NR_DEADLINES);
+    for (const cache of Object.values(this.#caches)) cache.sort();
   }
 
   /** What the device table cache holds. */

@@ -26,6 +26,18 @@ export function disarmDeadline(words: Int32Array, at: number, slot: number): voi
   words[at + 2 + slot * 2] = 0;
 }
 
+/**
+ * Puts every armed deadline to the end of time: the work then waits until somebody asks for it by name, and units that have
+ * the same work waiting are equal bytes whenever it was asked for.
+ */
+export function postponeDeadlines(words: Int32Array, at: number, nrSlots: number): void {
+  for (let slot = 0; slot < nrSlots; slot++) {
+    if ((words[at] & (1 << slot)) === 0) continue;
+    words[at + 1 + slot * 2] = -1;
+    words[at + 2 + slot * 2] = 0x1fffff;
+  }
+}
+
 /** Whether an armed deadline has come; it is then disarmed. */
 export function takeDeadline(words: Int32Array, at: number, slot: number, nowNs: number): boolean {
   if ((words[at] & (1 << slot)) === 0) return false;

@@ -297,6 +297,59 @@ export class SetCache {
     }
   }
 
+  /** Live entries. A scan. */
+  get nrHeld(): number {
+    let nr = 0;
+    this.forEach(() => {
+      nr += 1;
+    });
+    return nr;
+  }
+
+  /** Drops the live entry that `forEach` visits at this place, counted from 0. @returns false when there are not so many */
+  dropNth(nth: number): boolean {
+    let left = nth;
+    for (let first = this.entries; first < this.#end; first += this.#setWords) {
+      for (let at = first; at <= first + this.#lastOffset && this.words[at + KEY] !== 0; at += this.entryWords) {
+        if (left-- === 0) {
+          this.#drop(at, first + this.#lastOffset);
+          return true;
+        }
+      }
+    }
+    return false;
+  }
+
+  /**
+   * Puts the entries of each set in the order of their keys. Who leaves a full set first is then forgotten, so this is for
+   * whoever compares contents and lets entries leave at moments of his own (a model checker).
+   */
+  sort(): void {
+    const words = this.words;
+    const step = this.entryWords;
+    for (let first = this.entries; first < this.#end; first += this.#setWords) {
+      const last = first + this.#lastOffset;
+      for (let at = first + step; at <= last && words[at + KEY] !== 0; at += step) {
+        for (let to = at; to > first && this.#precedes(to, to - step); to -= step) this.#swap(to, to - step);
+      }
+    }
+  }
+
+  #precedes(a: number, b: number): boolean {
+    const words = this.words;
+    const keys = words[a + KEY] - words[b + KEY];
+    return keys !== 0 ? keys < 0 : words[a] < words[b];
+  }
+
+  #swap(a: number, b: number): void {
+    const words = this.words;
+    for (let word = 0; word < this.entryWords; word++) {
+      const value = words[a + word];
+      words[a + word] = words[b + word];
+      words[b + word] = value;
+    }
+  }
+
   /** Empties an entry. */
   #zero(at: number): void {
     const words = this.words;

@@ -50,9 +50,13 @@ export class FaultLog {
     this.#events = events;
   }
 
+  /** Faults are not logged: the walk under way is the unit's own idea. */
+  muted = false;
+
   /** Logs a fault (7.2.1). @param lo low 32 bits of the IOVA. @param hi bits 63:32. @param access bit 0 read, bit 1 write, 3:2 AT */
   record(sid: number, lo: number, hi: number, access: number, reason: number): void {
     const words = this.#words;
+    if (this.muted) return;
     // 1. While PFO is set nothing is logged: software has not yet noticed that it lost faults.
     if ((words[FSTS] & FSTS_PFO) !== 0) return;
     // 2. Compression: one pending record per requester is enough to find the culprit.

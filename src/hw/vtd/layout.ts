@@ -33,6 +33,7 @@ export const DEADLINES = 73;
 export const DEADLINE_QUEUE = 0;
 export const DEADLINE_CONTEXT = 1;
 export const DEADLINE_IOTLB = 2;
+export const NR_DEADLINES = 3;
 /** Error that a test wants at the next wait descriptor (FSTS.ITE or FSTS.ICE, or 0), and its requester. */
 export const INJECTED = 80;
 export const INJECTED_SID = 81;

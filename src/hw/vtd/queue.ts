@@ -158,6 +158,18 @@ export class InvalidationQueue {
     }
   }
 
+  /** Executes the descriptor at the head and no more: hardware may take its time between any two. */
+  runOne(): void {
+    const words = this.#words;
+    const nr = words[QUEUE_NR];
+    const tail = words[IQT];
+    // What is wrong with the tail shows in a run to it.
+    if (!this.hasWork() || tail >>> IQ_INDEX_SHIFT >= nr) return this.run();
+    words[IQT] = (((words[IQH] >>> IQ_INDEX_SHIFT) + 1) % nr) << IQ_INDEX_SHIFT;
+    this.run();
+    words[IQT] = tail;
+  }
+
   #stop(error: number): void {
     if (this.#config.reportsQueueError) this.#words[IQERCD] = error;
     this.#faults.setStatus(FSTS_IQE);

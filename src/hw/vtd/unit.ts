@@ -12,7 +12,8 @@
 import type { Clock } from '../../base/index.ts';
 import type { MmioDevice, PhysMem } from '../../mem/index.ts';
 import { vtd } from '../../spec/index.ts';
-import { armDeadline, disarmDeadline, takeDeadline } from '../queue/deadline.ts';
+import type { CacheName, Explorable } from '../explorable.ts';
+import { armDeadline, disarmDeadline, postponeDeadlines, takeDeadline } from '../queue/deadline.ts';
 import { ENTRY_KEY, HASH_MULTIPLIER, SetCache } from '../tlb/set-cache.ts';
 import { capHi, capLo, ecapLo, FRCD_OFFSET, fullConfig, IOTLB_OFFSET, IVA_OFFSET } from './config.ts';
 import type { FullVtdConfig, VtdConfig } from './config.ts';
@@ -82,7 +83,7 @@ const DOORBELL: number = IQT_REG;
 const GSTS = GSTS_REG >> 2;
 /** Bits of GCMD that stay as written, and those that ask for one action. */
 const STICKY = GCMD_TE | GCMD_EAFL | GCMD_QIE | GCMD_IRE | GCMD_CFI;
-export class VtdUnit implements MmioDevice {
+export class VtdUnit implements MmioDevice, Explorable {
   listener: VtdListener | null = null;
   readonly config: FullVtdConfig;
 
@@ -97,6 +98,7 @@ export class VtdUnit implements MmioDevice {
   readonly #iotlb: Iotlb;
   readonly #pageCache: PageCache;
   readonly #contexts: ContextCache;
+  readonly #caches: Readonly<Record<CacheName, SetCache>>;
   readonly #translation: Translation;
   readonly #events: EventMessages;
   readonly #faults: FaultLog;
@@ -121,6 +123,7 @@ export class VtdUnit implements MmioDevice {
     this.#tlbEntries = tlb.entries;
     this.#tlbHashShift = tlb.hashShift;
     this.#tlbSetMask = tlb.setMask;
+    this.#caches = { context: contexts, iotlb: tlb, structure: levels };
     this.#contexts = new ContextCache(words, contexts, mem, full);
     this.#iotlb = new Iotlb(tlb, full);
     this.#pageCache = new PageCache(levels, mem);
@@ -360,6 +363,47 @@ export class VtdUnit implements MmioDevice {
       throw new RangeError(`snapshot has ${from.length} words, this unit ${this.#words.length}`);
     }
     this.#words.set(from);
+  }
+
+  speculate(sid: number, iova: number, access: number): number {
+    this.#faults.muted = true;
+    const outcome = this.translate(sid, iova, access);
+    this.#faults.muted = false;
+    return outcome;
+  }
+
+  nrCached(cache: CacheName): number {
+    return this.#caches[cache].nrHeld;
+  }
+
+  evict(cache: CacheName, nth: number): boolean {
+    this.#words[HOT_SID] = -1;
+    return this.#caches[cache].dropNth(nth);
+  }
+
+  waitingWork(): number {
+    return this.#words[DEADLINES];
+  }
+
+  executeNext(slot: number): void {
+    const words = this.#words;
+    if ((words[DEADLINES] & (1 << slot)) === 0) return;
+    if (slot === layout.DEADLINE_QUEUE) this.#queue.runOne();
+    if (slot !== layout.DEADLINE_QUEUE || !this.#queue.hasWork()) disarmDeadline(words, DEADLINES, slot);
+    if (slot === layout.DEADLINE_CONTEXT) this.#registers.runContext();
+    if (slot === layout.DEADLINE_IOTLB) this.#registers.runIotlb();
+  }
+
+  settle(): void {
+    const words = this.#words;
+    words[HOT_SID] = -1;
+    words[HOT_KEY] = 0;
+    words[HOT_SALT] = 0;
+    words[layout.HOT_FACTS] = 0;
+    words[layout.HOT_SLOT] = 0;
+    words[HOT_LIMIT_HI] = 0;
+    postponeDeadlines(words, DEADLINES, layout.NR_DEADLINES);
+    for (const cache of Object.values(this.#caches)) cache.sort();
   }
 
   /** What the context cache holds. */

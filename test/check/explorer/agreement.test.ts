@@ -50,7 +50,9 @@ describe('agreement', () => {
   });
 
   it('of a failed map that its caller takes for done (the sanitizer was once blind to it, bug 16)', () => {
-    const cases = mutantCases(MUTANTS.filter((mutant) => mutant.kind === 'contract').filter(({ id }) => id.startsWith('16')));
+    const cases = mutantCases(
+      MUTANTS.filter((mutant) => mutant.kind === 'contract').filter(({ id }) => id.startsWith('16')),
+    );
     expect(differences(cases)).toEqual({ nr: 2, broken: 1 });
   });
 

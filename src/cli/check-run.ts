@@ -29,14 +29,15 @@ import {
   suiteSetups,
 } from '../check/index.ts';
 
-export interface CheckRunOptions {
+/** What is checked, as plain data. */
+export interface CheckChoice {
   /** Name of the user's own module; null for the drivers of iommukit. */
   readonly driver: string | null;
-  readonly makeDriver?: DriverFactory;
   readonly arches: readonly Arch[];
   readonly preset?: string;
   readonly npCache?: boolean;
-  readonly scenarios: readonly Scenario[];
+  /** Names of scenarios; `*` stands for anything. */
+  readonly scenarios: string;
   readonly table: boolean;
   readonly seed: number;
   /** Operations of random programs; 0: the scenarios are played instead. */
@@ -46,6 +47,10 @@ export interface CheckRunOptions {
   readonly budgetMs: number;
 }
 
+export interface CheckRunOptions extends CheckChoice {
+  readonly makeDriver?: DriverFactory;
+}
+
 /** How long is worked between two looks at the signal. */
 const TURN_MS = 40;
 /** A program that fails is shrunk, which takes long: after so many there is nothing new to learn. */
@@ -53,11 +58,12 @@ const MOST_FAILURES = 5;
 
 const makeJudge = (): Judge => new SanitizerJudge();
 
-/** Does the check. @param show how far it is */
+/** Does the check. @param show how far it is @param starting the name of each case before it is played */
 export async function runCheck(
   options: CheckRunOptions,
   signal: AbortSignal,
   show: (stage: string, done: number, total: number) => void,
+  starting: (name: string) => void = (): void => {},
 ): Promise<CheckReport> {
   const deadline = performance.now() + options.budgetMs;
   let turn = performance.now() + TURN_MS;
@@ -82,12 +88,13 @@ export async function runCheck(
   complete &&= table.length === setups.length;
 
   if (options.random === 0 && !options.mutants) {
-    const cases = suiteCases(options.scenarios, suiteSetups(options));
+    const cases = suiteCases(scenariosLike(options.scenarios), suiteSetups(options));
     for (const [index, one] of cases.entries()) {
       if (await pause('playing scenarios ', index, cases.length)) {
         complete = false;
         break;
       }
+      starting(one.scenario.name);
       summary.add(playCase(one, makeJudge()));
     }
   }
@@ -109,6 +116,7 @@ export async function runCheck(
       complete = false;
       break;
     }
+    starting(`the random program of seed ${seed}`);
     const failure = randomCase(seed, randomBase(options, seed), makeJudge);
     operations += PROGRAM_STEPS;
     if (failure === null) continue;

@@ -3,12 +3,12 @@ import type { Command } from 'commander';
 import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { Arch } from '../check/index.ts';
 import { ARCHES, PRESETS_OF, SCENARIOS } from '../check/index.ts';
+import type { CheckChoice } from './check-run.ts';
 import { runCheck, scenariosLike } from './check-run.ts';
 import { checkText } from './check-text.ts';
 import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
 import { OutputFile } from './output-file.ts';
-import type { OwnDriver } from './own-driver.ts';
-import { loadDriver } from './own-driver.ts';
+import { checkOwnDriver } from './own-check.ts';
 import { Progress } from './progress.ts';
 
 interface CheckOptions {
@@ -86,44 +86,15 @@ export function addCheck(
 }
 
 async function check(module: string | undefined, options: CheckOptions, signal: AbortSignal): Promise<number> {
-  const own = module === undefined ? null : await loadDriver(module);
-  if (options.mutants === true && (own !== null || options.random > 0)) {
-    throw new UsageError('--mutants plays drivers with known bugs; it goes with no module and no --random');
-  }
-  const arches = archesOf(options, own);
-  const scenarios = options.scenario === undefined ? SCENARIOS : scenariosLike(options.scenario);
-  if (scenarios.length === 0) {
-    throw new UsageError(
-      `no scenario is named ${options.scenario}; there are ${SCENARIOS.map(({ name }) => name).join(', ')}`,
-    );
-  }
+  const choice = choiceOf(module, options);
   const output = options.output === undefined ? null : new OutputFile(options.output);
   const progress = new Progress();
+  const show = (stage: string, done: number, total: number): void => progress.show(stage, done, total);
   try {
-    const report = await runCheck(
-      {
-        driver: module ?? null,
-        ...(own === null ? {} : { makeDriver: own.makeDriver }),
-        arches,
-        ...(options.preset === undefined ? {} : { preset: options.preset }),
-        ...(options.cachingMode === undefined ? {} : { npCache: options.cachingMode === 'on' }),
-        scenarios,
-        // The table answers a question about Linux's policies, for all of it or not at all.
-        table:
-          own === null &&
-          options.preset === undefined &&
-          options.scenario === undefined &&
-          options.random === 0 &&
-          options.mutants !== true,
-        seed: options.seed,
-        random: options.random,
-        mutants: options.mutants === true,
-        budgetMs: options.budget === undefined ? Infinity : options.budget * 1000,
-      },
-      signal,
-      (stage, done, total) => progress.show(stage, done, total),
-    );
+    const report =
+      module === undefined ? await runCheck(choice, signal, show) : await checkOwnDriver(module, choice, signal, show);
     progress.end();
+    if (report === null) return EXIT_INTERRUPTED;
     const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : checkText(report);
     if (output === null) process.stdout.write(text);
     else output.write(text);
@@ -136,11 +107,37 @@ async function check(module: string | undefined, options: CheckOptions, signal: 
   }
 }
 
-/** Whose hardware is played: what was asked for, what the module says, both. */
-function archesOf({ driver, preset }: CheckOptions, own: OwnDriver | null): readonly Arch[] {
-  if (own !== null) {
+/** @throws UsageError for what does not go together */
+function choiceOf(module: string | undefined, options: CheckOptions): CheckChoice {
+  const { preset, scenario = '*', cachingMode, seed, random, budget } = options;
+  const isOwn = module !== undefined;
+  const mutants = options.mutants === true;
+  if (mutants && (isOwn || random > 0)) {
+    throw new UsageError('--mutants plays drivers with known bugs; it goes with no module and no --random');
+  }
+  if (scenariosLike(scenario).length === 0) {
+    throw new UsageError(`no scenario is named ${scenario}; there are ${SCENARIOS.map(({ name }) => name).join(', ')}`);
+  }
+  return {
+    driver: module ?? null,
+    arches: archesOf(options, isOwn),
+    ...(preset === undefined ? {} : { preset }),
+    ...(cachingMode === undefined ? {} : { npCache: cachingMode === 'on' }),
+    scenarios: scenario,
+    // The table answers a question about Linux's policies, for all of it or not at all.
+    table: !isOwn && preset === undefined && options.scenario === undefined && random === 0 && !mutants,
+    seed,
+    random,
+    mutants,
+    budgetMs: budget === undefined ? Infinity : budget * 1000,
+  };
+}
+
+/** Whose hardware is played; none named for a module, which may say so itself. */
+function archesOf({ driver, preset }: CheckOptions, isOwn: boolean): readonly Arch[] {
+  if (isOwn) {
     if (preset !== undefined) throw new UsageError('--preset names a kernel of Linux; a driver of your own has none');
-    return [driver ?? own.arch ?? 'intel'];
+    return driver === undefined ? [] : [driver];
   }
   const arches = driver === undefined ? ARCHES : [driver];
   if (preset === undefined) return arches;

@@ -95,6 +95,7 @@ describe('modules that are no drivers', () => {
     ['a number', 'export default 5;', /it is a number/],
     ['a syntax error', 'export default (', /cannot be loaded: SyntaxError/],
     ['an import that is not there', "import './nowhere.js';", /cannot be loaded: .*nowhere\.js/],
+    ['a thread that ends itself', 'process.exit(0);', /ended its thread with code 0 \(while it was loaded\)/],
     ['a throw while loading', "throw new Error('bad day');", /cannot be loaded: Error: bad day/],
     ['another architecture', "export const arch = 'arm'; export default () => 1;", /exports arch = "arm"/],
   ])('%s: refused before anything is played', (_what, text, message) => {
@@ -133,3 +134,10 @@ describe('modules that are no drivers', () => {
     expect(out).not.toMatch(/ at .*:\d+:\d+/);
   });
 });
+
+it('a driver that never returns is stopped', () => {
+  const path = file('endless.mjs', 'export default () => { for (;;); };');
+  const { code, err } = run(['check', path]);
+  expect(code).toBe(2);
+  expect(err).toMatch(/endless\.mjs: does not return \(in map\/one-page, 20 s\)/);
+}, 90_000);

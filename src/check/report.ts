@@ -1,6 +1,7 @@
 /** What a check found, as data: the JSON of `iommukit check --json`, schema iommukit.check/1. Addresses are hexadecimal strings. */
 import { hex } from '../base/index.ts';
 import type { DisputeRow } from './dispute.ts';
+import type { Compared } from './explorer/agreement.ts';
 import type { Breach } from './judge.ts';
 import { KNOWN_FAULTS } from './known-faults.ts';
 import type { Outcome, Verdict } from './play.ts';
@@ -124,6 +125,25 @@ export class CheckSummary {
     this.#finding({ ...findingReport('random', setup, outcome), seed, calls });
   }
 
+  /** Cases in which the explorer and the judge say different things: one of the two is wrong. */
+  addDisagreements(list: readonly Compared[]): void {
+    for (const { name, outcome, explored, judged, detail } of list) {
+      this.#findings.push({
+        scenario: name,
+        setup: 'explorer and sanitizer disagree',
+        verdict: 'failed',
+        contract: null,
+        call: null,
+        iova: null,
+        nrBytes: 0,
+        sid: -1,
+        message: `${outcome}: the explorer shows ${listOf(explored)}, the sanitizer finds ${listOf(judged)}. ${detail}`,
+        more: 0,
+        detail: {},
+      });
+    }
+  }
+
   /** The first case of a kind is told in full, the others are counted. */
   #finding(finding: FindingReport): void {
     const same = this.#findings.find(
@@ -133,6 +153,10 @@ export class CheckSummary {
     if (same === undefined) this.#findings.push(finding);
     else same.more += 1;
   }
+}
+
+function listOf(contracts: readonly string[]): string {
+  return contracts.length === 0 ? 'nothing' : contracts.join(', ');
 }
 
 function findingReport(scenario: string, setup: StageSetup, { verdict, findings, message }: Outcome): FindingReport {

@@ -1,8 +1,10 @@
 /** Runs a check piece by piece, so that a signal, a deadline and the progress bar get their turn. */
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type {
+  AgreementCase,
   Arch,
   CheckReport,
+  ContractMutant,
   DisputeRow,
   DriverFactory,
   Judge,
@@ -15,6 +17,9 @@ import {
   CheckSummary,
   PROGRAM_STEPS,
   MUTANTS,
+  agreement,
+  mutantCases,
+  scenarioCases,
   NEGATIVE_ORACLES,
   ProbeJudge,
   SCENARIOS,
@@ -44,6 +49,8 @@ export interface CheckChoice {
   readonly random: number;
   /** Plays the known bugs instead of the scenarios. */
   readonly mutants: boolean;
+  /** Tries every schedule of small scenarios instead, and compares with the judge. */
+  readonly explore: boolean;
   readonly budgetMs: number;
 }
 
@@ -55,6 +62,9 @@ export interface CheckRunOptions extends CheckChoice {
 const TURN_MS = 40;
 /** A program that fails is shrunk, which takes long: after so many there is nothing new to learn. */
 const MOST_FAILURES = 5;
+
+/** Of one case; those that have more are left open. */
+const MOST_SCHEDULES = 300_000;
 
 const makeJudge = (): Judge => new SanitizerJudge();
 
@@ -87,7 +97,7 @@ export async function runCheck(
   }
   complete &&= table.length === setups.length;
 
-  if (options.random === 0 && !options.mutants) {
+  if (options.random === 0 && !options.mutants && !options.explore) {
     const cases = suiteCases(scenariosLike(options.scenarios), suiteSetups(options));
     for (const [index, one] of cases.entries()) {
       if (await pause('playing scenarios ', index, cases.length)) {
@@ -107,6 +117,23 @@ export async function runCheck(
       break;
     }
     mutants.push(bug());
+  }
+
+  const explored = { schedules: 0, states: 0 };
+  const compared = { cases: 0, disagreements: 0 };
+  const small = options.explore ? explorable(options) : [];
+  for (const [index, one] of small.entries()) {
+    if (await pause('exploring ', index, small.length)) {
+      complete = false;
+      break;
+    }
+    const isOver = (): boolean => performance.now() >= deadline;
+    const result = agreement([one], makeJudge, { mostSchedules: MOST_SCHEDULES, isOver });
+    explored.schedules += result.schedules;
+    explored.states += result.states;
+    compared.cases += result.cases;
+    compared.disagreements += result.disagreements.length;
+    summary.addDisagreements(result.disagreements);
   }
 
   let operations = 0;
@@ -132,8 +159,8 @@ export async function runCheck(
     knownFaults: summary.knownFaults,
     random: options.random === 0 ? null : { seed: options.seed, asked: options.random, operations },
     mutants,
-    explored: { schedules: 0, states: 0 },
-    agreement: { cases: 0, disagreements: 0 },
+    explored,
+    agreement: compared,
     complete,
     interrupted: signal.aborted,
   };
@@ -168,6 +195,14 @@ function randomBase({ arches, preset, npCache, makeDriver }: CheckRunOptions, se
     ...(npCache === undefined ? {} : { npCache }),
     ...(makeDriver === undefined ? {} : { makeDriver }),
   };
+}
+
+/** What explorer and sanitizer are compared on: small scenarios with every policy, and the known bugs that break a contract. */
+function explorable({ scenarios, arches, preset = 'linux-6.12' }: CheckRunOptions): AgreementCase[] {
+  const presets = { intel: arches.includes('intel') ? [preset] : [], amd: arches.includes('amd') ? [preset] : [] };
+  const bugs = MUTANTS.filter((mutant): mutant is ContractMutant => mutant.kind === 'contract');
+  const cases = scenarioCases(scenariosLike(scenarios), presets);
+  return scenarios === '*' ? [...cases, ...mutantCases(bugs)] : cases;
 }
 
 /** Scenarios whose name fits a pattern in which `*` stands for anything. */

@@ -8,6 +8,14 @@ export function checkText(report: CheckReport): string {
   if (report.scenarios.length > 0) lines.push(...scenarioText(report), '');
   if (report.random !== null)
     lines.push(`${counted(report.random.operations, 'random operation')} from seed ${report.random.seed} on`, '');
+  const { explored, agreement } = report;
+  if (explored.schedules > 0) {
+    lines.push(
+      `${counted(explored.schedules, 'schedule')} and ${counted(explored.states, 'state')} of the hardware explored; ` +
+        `the sanitizer agrees in ${count(agreement.cases - agreement.disagreements)} of ${counted(agreement.cases, 'case')}`,
+      '',
+    );
+  }
   if (report.mutants.length > 0) lines.push(...mutantText(report), '');
   for (const finding of report.findings) lines.push(...findingText(finding), '');
   lines.push(lastLine(report));

@@ -4,6 +4,7 @@ import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { Arch } from '../check/index.ts';
 import { ARCHES, PRESETS_OF, SCENARIOS } from '../check/index.ts';
 import type { CheckChoice } from './check-run.ts';
+import { replaySchedule, replayedText } from './check-replay.ts';
 import { runCheck, scenariosLike } from './check-run.ts';
 import { checkText } from './check-text.ts';
 import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
@@ -19,6 +20,8 @@ interface CheckOptions {
   readonly seed: number;
   readonly random: number;
   readonly mutants?: true;
+  readonly explore?: true;
+  readonly replay?: string;
   readonly budget?: number;
   readonly json?: true;
   readonly output?: string;
@@ -77,6 +80,11 @@ export function addCheck(
     )
     .addOption(new Option('--seed <n>', 'where random programs begin').argParser(wholeNumber(0)).default(1))
     .option('--mutants', 'play known bugs of IOMMU drivers instead, and say which are caught')
+    .option(
+      '--explore',
+      'try every schedule of the hardware on small scenarios instead, and compare with the sanitizer',
+    )
+    .option('--replay <file>', 'play a schedule that the explorer saved, step by step', pathOf)
     .option('--budget <seconds>', 'stop after so long; exits 3 when not everything was tried', seconds)
     .option('--json', 'print the result as JSON (schema iommukit.check/1)')
     .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
@@ -86,6 +94,7 @@ export function addCheck(
 }
 
 async function check(module: string | undefined, options: CheckOptions, signal: AbortSignal): Promise<number> {
+  if (options.replay !== undefined) return replayed(options.replay, module, options);
   const choice = choiceOf(module, options);
   const output = options.output === undefined ? null : new OutputFile(options.output);
   const progress = new Progress();
@@ -107,11 +116,27 @@ async function check(module: string | undefined, options: CheckOptions, signal: 
   }
 }
 
+/** @returns the exit code: 1 when the schedule shows what it says */
+function replayed(path: string, module: string | undefined, { json, output }: CheckOptions): number {
+  if (module !== undefined) throw new UsageError('--replay names its driver in the file; it goes with no module');
+  const result = replaySchedule(path);
+  const text = json === true ? `${JSON.stringify(result.played, null, 2)}\n` : replayedText(result);
+  if (output === undefined) process.stdout.write(text);
+  else new OutputFile(output).write(text);
+  return result.played.isShown ? EXIT_FINDING : EXIT_OK;
+}
+
 /** @throws UsageError for what does not go together */
 function choiceOf(module: string | undefined, options: CheckOptions): CheckChoice {
   const { preset, scenario = '*', cachingMode, seed, random, budget } = options;
   const isOwn = module !== undefined;
   const mutants = options.mutants === true;
+  const explore = options.explore === true;
+  if (explore && (isOwn || mutants || random > 0)) {
+    throw new UsageError(
+      '--explore compares judges on the drivers of iommukit; it goes with no module, --mutants or --random',
+    );
+  }
   if (mutants && (isOwn || random > 0)) {
     throw new UsageError('--mutants plays drivers with known bugs; it goes with no module and no --random');
   }
@@ -125,10 +150,11 @@ function choiceOf(module: string | undefined, options: CheckOptions): CheckChoic
     ...(cachingMode === undefined ? {} : { npCache: cachingMode === 'on' }),
     scenarios: scenario,
     // The table answers a question about Linux's policies, for all of it or not at all.
-    table: !isOwn && preset === undefined && options.scenario === undefined && random === 0 && !mutants,
+    table: !isOwn && preset === undefined && options.scenario === undefined && random === 0 && !mutants && !explore,
     seed,
     random,
     mutants,
+    explore,
     budgetMs: budget === undefined ? Infinity : budget * 1000,
   };
 }

@@ -1,6 +1,7 @@
 /** `iommukit check`: its options, exit codes, JSON, and modules that are no drivers. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { SCENARIOS, explore, saveSchedule } from '../../src/check/index.ts';
 import { file, folder, root, run, useFolder } from './program.ts';
 
 useFolder();
@@ -84,6 +85,36 @@ describe('wrong usage is told in one line, exit code 2', () => {
   ])('%j', (args, message) => {
     const { code, out, err } = run(['check', ...args]);
     expect([code, out]).toEqual([2, '']);
+    expect(err).toMatch(message);
+    expect(err).not.toMatch(/ at .*:\d+:\d+/);
+  });
+});
+
+describe('the explorer', () => {
+  it('tries every schedule of a small scenario, and the sanitizer agrees', () => {
+    const { code, out } = run(['check', '--explore', '--scenario', 'map/one-page', '--driver', 'intel']);
+    expect(code).toBe(0);
+    expect(out).toMatch(
+      /^[\d,]+ schedules and [\d,]+ states of the hardware explored; the sanitizer agrees in (\d+) of \1 cases$/m,
+    );
+  }, 120_000);
+
+  it('saves a schedule that is played again, step by step: exit code 1', () => {
+    const [scenario] = SCENARIOS;
+    const { counterexamples } = explore(scenario, { arch: 'amd', caller: 'vfio', npCache: true, mapFlush: 'caller' });
+    const path = file('schedule.json', saveSchedule(counterexamples[0].schedule));
+    const { code, out } = run(['check', '--replay', path]);
+    expect(code).toBe(1);
+    expect(out).toMatch(/^ +\d+ +hardware +walk for .*0x40000000.*may be cached$/m);
+    expect(out).toMatch(/^FINDING C-MAP-VISIBLE, as the file says$/m);
+  });
+
+  it.each([
+    ['no JSON', 'hello', /schedule\.json: /],
+    ['another file', '{"schema":"iommukit.replay/1"}', /schedule\.json: /],
+  ])('refuses %s', (_what, text, message) => {
+    const { code, err } = run(['check', '--replay', file('schedule.json', text)]);
+    expect(code).toBe(2);
     expect(err).toMatch(message);
     expect(err).not.toMatch(/ at .*:\d+:\d+/);
   });

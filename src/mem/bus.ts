@@ -45,18 +45,18 @@ export class Bus {
 
   read32(paddr: number): number {
     const window = this.#find(paddr);
-    return window === undefined ? this.#mem.load32(paddr) : window.device.read32(paddr - window.base);
+    return window === undefined ? this.#mem.load32(paddr) : window.device.read32((paddr - window.base) | 0);
   }
 
   write32(paddr: number, value: number): void {
     const window = this.#find(paddr);
     if (window === undefined) this.#mem.store32(paddr, value);
-    else window.device.write32(paddr - window.base, value);
+    else window.device.write32((paddr - window.base) | 0, value);
   }
 
   write64(paddr: number, lo: number, hi: number): void {
     const window = this.#find(paddr);
     if (window === undefined) this.#mem.store64(paddr, lo, hi);
-    else window.device.write64(paddr - window.base, lo, hi);
+    else window.device.write64((paddr - window.base) | 0, lo, hi);
   }
 }

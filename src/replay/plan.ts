@@ -333,12 +333,14 @@ class Planner {
     const shared = slot < this.#domainOfSlot.length ? this.#domainOfSlot[slot] : NOT_LIVE;
     // Calls that one unmap ends share a slot, and must share the domain.
     const domain = told >= 0 ? told : shared >= 0 ? shared : this.#freeDomain(start, tracked ? end : start + 1);
-    const pages = this.#pagesOf(domain);
-    if (tracked && pages.intersects(start, end)) {
-      this.#overlapping += 1;
-      this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
+    if (tracked) {
+      const pages = this.#pagesOf(domain);
+      if (pages.intersects(start, end)) {
+        this.#overlapping += 1;
+        this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
+      }
+      pages.add(start, end);
     }
-    if (tracked) pages.add(start, end);
     if (slot >= this.#domainOfSlot.length) {
       const larger = new Int16Array(Math.max(slot + 1, this.#domainOfSlot.length * 2)).fill(NOT_LIVE);
       larger.set(this.#domainOfSlot);

@@ -37,7 +37,11 @@ export class Bus {
 
   #find(paddr: number): Window | undefined {
     const last = this.#last;
-    if (last !== undefined && paddr >= last.base && paddr < last.end) return last;
+    return last !== undefined && paddr >= last.base && paddr < last.end ? last : this.#search(paddr);
+  }
+
+  /** Apart, because a function that holds a closure allocates its variables on every call, taken or not. */
+  #search(paddr: number): Window | undefined {
     const found = this.#windows.find((window) => paddr >= window.base && paddr < window.end);
     if (found !== undefined) this.#last = found;
     return found;

@@ -9,13 +9,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { inlineMore } from '../dist/cli/inlining.js';
 import { Grouper, Player, planCalls } from '../dist/replay/index.js';
 import { FtraceTextReader, Names } from '../dist/trace/index.js';
 import { makeTrace } from './make-trace.js';
-
-// As the command line does.
-inlineMore();
 
 const CHUNK = 1 << 18;
 const silent = { event() {}, skipped() {} };

@@ -3,8 +3,6 @@ import { existsSync } from 'node:fs';
 
 const entry = new URL('../dist/cli/main.js', import.meta.url);
 if (existsSync(entry)) {
-  const { inlineMore } = await import(new URL('../dist/cli/inlining.js', import.meta.url).href);
-  inlineMore();
   const { main } = await import(entry.href);
   // exitCode and not exit(): output that is still on its way to a pipe must arrive.
   process.exitCode = await main(process.argv);

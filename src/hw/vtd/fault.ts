@@ -55,21 +55,16 @@ export class FaultLog {
 
   /** Logs a fault (7.2.1). @param lo low 32 bits of the IOVA. @param hi bits 63:32. @param access bit 0 read, bit 1 write, 3:2 AT */
   record(sid: number, lo: number, hi: number, access: number, reason: number): void {
-    if (!this.isQuiet(sid)) this.#log(sid, lo, hi, access, reason);
-  }
-
-  /** Whether a fault of a requester would not be logged (steps 1 and 2). Stays so until software writes a register. */
-  isQuiet(sid: number): boolean {
     const words = this.#words;
     if (this.muted) return;
     // 1. While PFO is set nothing is logged: software has not yet noticed that it lost faults.
-    if ((words[FSTS] & FSTS_PFO) !== 0) return true;
+    if ((words[FSTS] & FSTS_PFO) !== 0) return;
     // 2. Compression: one pending record per requester is enough to find the culprit.
     for (let index = 0; index < this.#nr; index++) {
       const at = RECORDS + index * 4;
-      if (words[at + 3] < 0 && (words[at + 2] & FRCD_SID_MASK_W2) === sid) return true;
+      if (words[at + 3] < 0 && (words[at + 2] & FRCD_SID_MASK_W2) === sid) return;
     }
-    return false;
+    this.#log(sid, lo, hi, access, reason);
   }
 
   /** Steps 3 to 5. Apart, since of the faults of a device that nobody serves hardly one gets here. */

@@ -216,9 +216,6 @@ export class Translation {
     const key = words[HOT_KEY] | (pageHi << 1);
     // The interrupt range is the first half of its 2 MiB.
     const plainContext = access <= 3 && hi < words[HOT_LIMIT_HI] && !(hi === 0 && lo >>> 21 === 0xfee >>> 1);
-    // What a page that is not present gives, and whether its fault would still be logged: not behind one of the same requester.
-    const nothing = -lacking(0, access);
-    let logs = true;
     let leaves = UNKNOWN;
     let tableRights = 0;
     for (let index = 0; index < nr; index++) {
@@ -234,8 +231,7 @@ export class Translation {
           continue;
         }
         if (leaf === NOTHING_THERE) {
-          into[from + index] = nothing;
-          if (logs) logs = this.#logs(sid, hi, page << 12, access);
+          into[from + index] = this.#deny(sid, hi, page << 12, access, lacking(0, access), words[HOT_FACTS]);
           continue;
         }
       } else if (
@@ -268,27 +264,16 @@ export class Translation {
           words[set + LEAF_LO] = isEmpty ? NOTHING_THERE : (leafLo & -4096) | plain;
           words[set + LEAF_HI] = isEmpty ? 0 : leafHi & 0xfffff;
           if (this.#bySid) words[set + LEAF_DOMAIN] = words[HOT_FACTS] >>> 16;
-          if (!isEmpty) {
-            into[from + index] = (leafHi & 0xfffff) * TWO_32 + (((leafLo & -4096) | (lo & 4095)) >>> 0);
-            continue;
-          }
-          into[from + index] = nothing;
-          if (logs) logs = this.#logs(sid, hi, page << 12, access);
+          into[from + index] = isEmpty
+            ? this.#deny(sid, hi, page << 12, access, lacking(0, access), words[HOT_FACTS])
+            : (leafHi & 0xfffff) * TWO_32 + (((leafLo & -4096) | (lo & 4095)) >>> 0);
           continue;
         }
       }
       into[from + index] = this.resolve(sid, hi, (page << 12) | (lo & 4095), access);
-      // It may have cached a table, or thrown one out; and whoever hears of its fault may have cleared the log.
+      // It may have cached a table, or thrown one out.
       leaves = UNKNOWN;
-      logs = true;
     }
-  }
-
-  /** Logs the fault of a page that is not present. @returns whether the next one of this requester would be logged too */
-  #logs(sid: number, hi: number, lo: number, access: number): boolean {
-    const facts = this.#words[HOT_FACTS];
-    this.#deny(sid, hi, lo, access, lacking(0, access), facts);
-    return (facts & SUPPRESSES_FAULTS) === 0 && !this.#faults.isQuiet(sid);
   }
 
   /** The cached table of leaves that serves a page, if what is cached is a table; -1 else. */

@@ -37,7 +37,11 @@ export class Bus {
 
   #find(paddr: number): Window | undefined {
     const last = this.#last;
-    if (last !== undefined && paddr >= last.base && paddr < last.end) return last;
+    return last !== undefined && paddr >= last.base && paddr < last.end ? last : this.#search(paddr);
+  }
+
+  /** Apart, because a function that holds a closure allocates its variables on every call, taken or not. */
+  #search(paddr: number): Window | undefined {
     const found = this.#windows.find((window) => paddr >= window.base && paddr < window.end);
     if (found !== undefined) this.#last = found;
     return found;
@@ -45,18 +49,18 @@ export class Bus {
 
   read32(paddr: number): number {
     const window = this.#find(paddr);
-    return window === undefined ? this.#mem.load32(paddr) : window.device.read32(paddr - window.base);
+    return window === undefined ? this.#mem.load32(paddr) : window.device.read32((paddr - window.base) | 0);
   }
 
   write32(paddr: number, value: number): void {
     const window = this.#find(paddr);
     if (window === undefined) this.#mem.store32(paddr, value);
-    else window.device.write32(paddr - window.base, value);
+    else window.device.write32((paddr - window.base) | 0, value);
   }
 
   write64(paddr: number, lo: number, hi: number): void {
     const window = this.#find(paddr);
     if (window === undefined) this.#mem.store64(paddr, lo, hi);
-    else window.device.write64(paddr - window.base, lo, hi);
+    else window.device.write64((paddr - window.base) | 0, lo, hi);
   }
 }

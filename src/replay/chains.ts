@@ -228,7 +228,10 @@ export class Chains {
 
   #learn(id: number, joined: boolean): void {
     const { live } = this;
-    this.#odds.addDecided(joined, live.gap(id), live.context(id), this.#company(id), this.#novelty(id));
+    const gap = live.gap(id);
+    // The rest is looked at only where the time does not tell.
+    if (this.#odds.isTight(gap)) this.#odds.addDecided(joined, gap, live.context(id), 0, 0);
+    else this.#odds.addDecided(joined, gap, live.context(id), this.#company(id), this.#novelty(id));
   }
 
   /** How many of the neighbouring joints are tight. */

@@ -67,6 +67,17 @@ export class PageSet {
     let left = Math.ceil(end / PAGE) - page;
     let number = (page / REGION_PAGES) | 0;
     let within = page & (REGION_PAGES - 1);
+    const shift = within & 31;
+    // Nearly all ranges lie in one word of the region used last.
+    if (left > 0 && left <= 32 - shift && number === this.#lastNumber && this.#last !== FULL) {
+      const mask = (-1 >>> (32 - left)) << shift;
+      const region = this.#last;
+      const word = region[within >>> 5];
+      if (operation === TEST) return (word & mask) !== 0;
+      if (operation === MISSING) return (word & mask) !== mask;
+      region[within >>> 5] = operation === ADD ? word | mask : word & ~mask;
+      return false;
+    }
     while (left > 0) {
       let nr = REGION_PAGES - within;
       if (left < nr) nr = left | 0;

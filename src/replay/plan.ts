@@ -140,9 +140,16 @@ class Planner {
   /** Domains that may take calls nobody named, in order of preference. */
   readonly #candidates: number[];
   #nrInferred = 0;
-  /** Number of the event at hand and the end of its window. */
+  /**
+   * The event at hand: its number, the end of its window, CPU, and time; and the range of its call. Fields, since a function
+   * that is not inlined boxes every double that it is given.
+   */
   #event = 0;
   #latest = 0;
+  #cpu = 0;
+  #timeNs = 0;
+  #start = 0;
+  #nrBytes = 0;
   #mapCalls = 0;
   #nrRecords = 0;
   #overlapping = 0;
@@ -190,39 +197,32 @@ class Planner {
       const { data } = reader;
       const packed = data[at] | 0;
       const kind = packed & KIND_MASK;
-      const cpu = packed >>> CPU_SHIFT;
-      const start = data[at + 1];
-      const nrBytes = data[at + 2];
-      const timeNs = data[at + 4];
       const domain = domains[event];
       this.#event = event;
       this.#latest = latest[event];
-      if (kind === MAP) this.#map(decisions[event], domain, cpu, start, nrBytes, data[at + 3], timeNs);
-      else if (kind === UNMAP) this.#unmap(decisions[event], domain, cpu, start, nrBytes, timeNs);
-      else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, cpu, start, 0, timeNs, 0);
-      else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, cpu, start, 0, timeNs, 0);
-      else this.#record(CallKind.detach, domain, cpu, start, 0, timeNs, 0);
+      this.#cpu = (packed >>> CPU_SHIFT) & 0xffff;
+      this.#start = data[at + 1];
+      this.#nrBytes = data[at + 2];
+      this.#timeNs = data[at + 4];
+      if (kind === MAP) this.#map(decisions[event], domain, data, at);
+      else if (kind === UNMAP) this.#unmap(decisions[event], domain);
+      else if (kind === StoredKind.mark) this.#record(CallKind.mark, 0, 0);
+      else if (kind === StoredKind.attach) this.#record(CallKind.attach, domain, 0);
+      else this.#record(CallKind.detach, domain, 0);
     }
   }
 
-  #record(
-    kind: number,
-    domain: number,
-    cpu: number,
-    start: number,
-    nrBytes: number,
-    timeNs: number,
-    nrChunks: number,
-  ): void {
+  /** Writes a record of the call at hand. */
+  #record(kind: number, domain: number, nrChunks: number): void {
     this.#nrRecords += 1;
     const calls = this.#calls;
     const at = calls.reserve(RECORD);
     const { data } = calls;
     const delay = this.#latest - this.#event;
-    data[at] = kind + CPU * (cpu & 0xffff) + DOMAIN * (domain < 0 ? 0 : domain);
-    data[at + 1] = start;
-    data[at + 2] = nrBytes;
-    data[at + 3] = timeNs;
+    data[at] = kind + CPU * this.#cpu + DOMAIN * (domain < 0 ? 0 : domain);
+    data[at + 1] = this.#start;
+    data[at + 2] = this.#nrBytes;
+    data[at + 3] = this.#timeNs;
     data[at + 4] = this.#event * WINDOW + (delay < WINDOW ? delay : WINDOW - 1);
     data[at + 5] = nrChunks;
   }
@@ -260,20 +260,13 @@ class Planner {
     return -1;
   }
 
-  #map(
-    decision: number,
-    told: number,
-    cpu: number,
-    start: number,
-    nrBytes: number,
-    paddr: number,
-    timeNs: number,
-  ): void {
+  /** A map event, whose record is at `at`. */
+  #map(decision: number, told: number, data: Float64Array, at: number): void {
     const slot = decision >> SLOT_SHIFT;
     const part = decision & WHOLE;
     if (part === WHOLE) {
-      this.#beginCall(decision, slot, told, cpu, start, nrBytes, timeNs, 1);
-      this.#chunk(paddr, nrBytes);
+      this.#beginCall(decision, slot, told, 1);
+      this.#chunk(data[at + 3], data[at + 2]);
       return;
     }
     if (slot >= this.#openOfSlot.length) this.#growOpen(slot);
@@ -281,33 +274,35 @@ class Planner {
     if (number < 0) {
       number = this.#idle.pop() ?? this.#open.push(new OpenCall()) - 1;
       this.#openOfSlot[slot] = number;
-      this.#openAt(number, start);
+      this.#openAt(number);
     } else if ((part & BEGINS) !== 0) {
-      this.#openAt(number, start);
+      this.#openAt(number);
     }
     const open = this.#open[number];
     if (open === undefined) return;
-    open.add(paddr, nrBytes);
+    open.add(data[at + 3], data[at + 2]);
     if ((part & ENDS) === 0) return;
     this.#openOfSlot[slot] = -1;
     this.#idle.push(number);
     const { chunks, nrChunks } = open;
-    this.#beginCall(decision, slot, told, cpu, open.start, open.nrBytes, timeNs, nrChunks);
+    this.#start = open.start;
+    this.#nrBytes = open.nrBytes;
+    this.#beginCall(decision, slot, told, nrChunks);
     const calls = this.#calls;
     if (2 * nrChunks <= calls.room) {
       // The reader takes them one by one, or at once where they lie in one block.
-      const at = calls.reserve(2 * nrChunks);
-      const { data } = calls;
-      for (let i = 0; i < 2 * nrChunks; i++) data[at + i] = chunks[i];
+      const to = calls.reserve(2 * nrChunks);
+      const into = calls.data;
+      for (let i = 0; i < 2 * nrChunks; i++) into[to + i] = chunks[i];
     } else {
       for (let i = 0; i < nrChunks; i++) this.#chunk(chunks[2 * i], chunks[2 * i + 1]);
     }
   }
 
-  #openAt(number: number, start: number): void {
+  #openAt(number: number): void {
     const open = this.#open[number];
     if (open === undefined) return;
-    open.start = start;
+    open.start = this.#start;
     open.nrBytes = 0;
     open.nrChunks = 0;
   }
@@ -318,27 +313,22 @@ class Planner {
     this.#openOfSlot = larger;
   }
 
-  #beginCall(
-    decision: number,
-    slot: number,
-    told: number,
-    cpu: number,
-    start: number,
-    nrBytes: number,
-    timeNs: number,
-    nrChunks: number,
-  ): void {
+  #beginCall(decision: number, slot: number, told: number, nrChunks: number): void {
+    const start = this.#start;
+    const nrBytes = this.#nrBytes;
     const end = start + nrBytes;
     const tracked = nrBytes <= TRACKED;
     const shared = slot < this.#domainOfSlot.length ? this.#domainOfSlot[slot] : NOT_LIVE;
     // Calls that one unmap ends share a slot, and must share the domain.
     const domain = told >= 0 ? told : shared >= 0 ? shared : this.#freeDomain(start, tracked ? end : start + 1);
-    const pages = this.#pagesOf(domain);
-    if (tracked && pages.intersects(start, end)) {
-      this.#overlapping += 1;
-      this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
+    if (tracked) {
+      const pages = this.#pagesOf(domain);
+      if (pages.intersects(start, end)) {
+        this.#overlapping += 1;
+        this.#record(CallKind.forget, domain, 0);
+      }
+      pages.add(start, end);
     }
-    if (tracked) pages.add(start, end);
     if (slot >= this.#domainOfSlot.length) {
       const larger = new Int16Array(Math.max(slot + 1, this.#domainOfSlot.length * 2)).fill(NOT_LIVE);
       larger.set(this.#domainOfSlot);
@@ -347,10 +337,12 @@ class Planner {
     this.#domainOfSlot[slot] = domain;
     this.#mapCalls += 1;
     const kind = (decision & DIRECT) === 0 ? CALL_MAP : CALL_DIRECT;
-    this.#record(kind, domain, cpu, start, nrBytes, timeNs, nrChunks);
+    this.#record(kind, domain, nrChunks);
   }
 
-  #unmap(decision: number, told: number, cpu: number, start: number, nrBytes: number, timeNs: number): void {
+  #unmap(decision: number, told: number): void {
+    const start = this.#start;
+    const nrBytes = this.#nrBytes;
     const end = start + nrBytes;
     let domain: number;
     if (decision !== NO_CALL) {
@@ -366,12 +358,12 @@ class Planner {
         // one made before the trace began, or whose map event was lost.
         if (domain < 0) domain = this.#freeDomain(start, tracked ? end : start + 1);
         if (tracked && this.#pagesOf(domain).intersects(start, end)) {
-          this.#record(CallKind.forget, domain, cpu, start, nrBytes, timeNs, 0);
+          this.#record(CallKind.forget, domain, 0);
         }
-        this.#record(CallKind.adopt, domain, cpu, start, nrBytes, timeNs, 0);
+        this.#record(CallKind.adopt, domain, 0);
       }
     }
     if (nrBytes <= TRACKED) this.#pagesOf(domain).remove(start, end);
-    this.#record(CALL_UNMAP, domain, cpu, start, nrBytes, timeNs, 0);
+    this.#record(CALL_UNMAP, domain, 0);
   }
 }

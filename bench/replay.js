@@ -25,7 +25,7 @@ function inChunks(text) {
 /** Milliseconds of each piece of a part: `work` is called until it returns false. */
 function timed(work) {
   const pieces = [];
-  for (let more = true; more !== false;) {
+  for (let more = true; more;) {
     const start = performance.now();
     more = work();
     pieces.push(performance.now() - start);

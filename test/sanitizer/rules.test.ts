@@ -57,7 +57,7 @@ describe('a leaf becomes present', () => {
     const bench = ready({ cachingMode: true });
     bench.map(IOVA, PAGE, 1, () => {
       bench.store(SLOT, PAGE | RW);
-      bench.send(descriptor as number[]);
+      bench.send(descriptor);
     });
     expect(bench.found).toEqual(found);
   });
@@ -228,7 +228,7 @@ describe('contexts', () => {
     bench.call('attach', () =>
       bench.moveTo(() => {
         bench.context(6, OTHER);
-        bench.send(...(descriptors as number[][]));
+        bench.send(...descriptors);
       }),
     );
     expect(bench.found).toEqual(found);
@@ -334,7 +334,7 @@ describe('lazy unmaps', () => {
   ])('and a flush that %s', (_name, descriptor, found) => {
     const bench = mapped();
     bench.unmap(IOVA, 1, () => bench.store(SLOT, 0), true);
-    bench.ops.act = (): void => bench.send(descriptor as number[]);
+    bench.ops.act = (): void => bench.send(descriptor);
     bench.call('flush', () => bench.ops.domain.ops.flushIotlbAll(bench.ops.domain));
     expect(bench.found).toEqual(found);
   });

@@ -6,11 +6,9 @@ import type { EntryFormat } from './entry-format.ts';
 import { AMD_FORMAT, entryPfn } from './entry-format.ts';
 import type { Tables } from './tables.ts';
 import type { DeviceEntry, StaleEntry } from './unit.ts';
-import { BLOCKED, Command, Unit } from './unit.ts';
+import { BLOCKED, Command, Unit, sizedRange } from './unit.ts';
 
-/** Address bits that hardware translates; what differs above is everything. */
-const ADDRESS_BITS = 52;
-const PASS: DeviceEntry = { kind: 'pass', domainId: 0, rootPfn: 0, levels: 0, rights: 3 };
+const PASS: DeviceEntry = { kind: 'pass', domainId: 0, rootPfn: 0, levels: 0, rights: 3, hasAts: false };
 
 export class AmdviUnit extends Unit {
   readonly format: EntryFormat = AMD_FORMAT;
@@ -83,8 +81,9 @@ export class AmdviUnit extends Unit {
     const levels = (w0 >>> amdvi.DTE_MODE_SHIFT_W0) & amdvi.DTE_MODE_MASK;
     const rights = (w1 >>> 29) & 3;
     if (rights === 0) return BLOCKED;
-    if (levels === 0) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights };
-    return { kind: 'table', domainId, rootPfn: entryPfn(w0, w1), levels, rights };
+    const hasAts = (mem.load32(at + 12) & amdvi.DTE_IOTLB_W3) !== 0;
+    if (levels === 0) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights, hasAts };
+    return { kind: 'table', domainId, rootPfn: entryPfn(w0, w1), levels, rights, hasAts };
   }
 
   override stored(paddr: number, nrBytes: number): void {
@@ -113,6 +112,8 @@ export class AmdviUnit extends Unit {
         return Command.device(step, 0, w0 & amdvi.CMD_DEVICE_MASK_W0, 0);
       case amdvi.CMD_INVALIDATE_IOMMU_PAGES:
         return this.#pages(step, w1 & amdvi.CMD_DOMAIN_MASK_W1, w2, w3);
+      case amdvi.CMD_INVALIDATE_IOTLB_PAGES:
+        return Command.deviceTlb(step, w0 & amdvi.CMD_DEVICE_MASK_W0, w2, w3, (w2 & amdvi.INV_SIZE_W2) !== 0);
       case amdvi.CMD_INVALIDATE_IOMMU_ALL:
         // Everything, the copies of device table entries included: two commands in one.
         this.submit(new Command('all-devices', step));
@@ -132,14 +133,8 @@ export class AmdviUnit extends Unit {
 
   #pages(step: number, domainId: number, w2: number, w3: number): Command {
     const leavesOnly = (w2 & amdvi.INV_PDE_W2) === 0;
-    let lg2 = 0;
-    if ((w2 & amdvi.INV_SIZE_W2) !== 0) {
-      let bit = 12;
-      while (bit < ADDRESS_BITS && ((bit < 32 ? w2 >>> bit : w3 >>> (bit - 32)) & 1) === 1) bit += 1;
-      if (bit === ADDRESS_BITS) return Command.domain('domain', step, domainId, leavesOnly);
-      lg2 = bit - 11;
-    }
-    const pages = 2 ** lg2;
+    const pages = (w2 & amdvi.INV_SIZE_W2) === 0 ? 1 : sizedRange(w2, w3);
+    if (pages === Infinity) return Command.domain('domain', step, domainId, leavesOnly);
     const named = (w3 >>> 0) * 2 ** 20 + (w2 >>> 12);
     return Command.pages(step, domainId, named - (named % pages), pages, leavesOnly);
   }

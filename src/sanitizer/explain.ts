@@ -17,13 +17,14 @@ export function describeEntry(entry: DeviceEntry): string {
 /** A stale value, as hardware would use it. */
 export function describeValue(tables: Tables, at: number): string {
   const { values } = tables;
-  const { unit } = tables.spaces[values.space[at]];
+  const { unit, sid } = tables.spaces[values.space[at]];
   const lo = values.lo[at];
   const hi = values.hi[at];
   const level = values.level[at];
   const kind = unit.format.kind(lo, hi, level);
   const range = hexRange(values.page[at] * PAGE, values.pages[at] * PAGE);
-  const holder = values.cls[at] === TLB ? 'the IOTLB' : 'a walk cache';
+  const inUnit = values.cls[at] === TLB ? 'the IOTLB' : 'a walk cache';
+  const holder = sid >= 0 ? `the TLB of device ${hex(sid)}` : inUnit;
   const holds = values.cached[at] === 0 ? 'memory may still show' : `${holder} may still hold`;
   if (kind === NONE) return `${holds} that nothing is mapped at ${range}`;
   const target = hex(entryPfn(lo, hi) * PAGE);
@@ -63,6 +64,10 @@ function describeCommand(command: Command): string {
       return `entries of devices in domain ${domainId}`;
     case 'all-devices':
       return 'entries of all devices';
+    case 'device-tlb': {
+      const what = command.pages === Infinity ? 'all' : hexRange(command.page * PAGE, command.pages * PAGE);
+      return `${what} in the TLB of device ${hex(command.sid)}`;
+    }
     case 'wait':
       return 'a wait';
     case 'other':
@@ -70,6 +75,23 @@ function describeCommand(command: Command): string {
     default:
       return command.kind satisfies never;
   }
+}
+
+/** The same for a device's own TLB. @param step until when the unit could answer the device by it */
+export function nearestToDevice(unit: Unit, sid: number, page: number, pages: number, step: number): string[] {
+  return unit.recent
+    .toReversed()
+    .slice(0, 4)
+    .map((command) => {
+      let why = 'covers it';
+      if (command.kind !== 'device-tlb') why = 'leaves TLBs of devices';
+      else if (command.sid !== sid) why = 'other device';
+      else if (command.page > page || command.page + command.pages < page + pages) why = 'too narrow';
+      else if (command.step <= step)
+        why = 'sent before the unit had lost it, from which the device may ask for it again';
+      else if (!command.isDone) why = 'not waited for';
+      return `${describeCommand(command)}: ${why}`;
+    });
 }
 
 /** The last invalidations of a unit, newest first, with what each lacked. @param domainId -1 when entries of devices are meant */

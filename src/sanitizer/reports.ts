@@ -1,10 +1,10 @@
 /** From a wrong outcome to the finding that tells of it. */
-import { hex } from '../base/index.ts';
-import { describeEntry, describeValue, missingFor, nearestTo, wordsOf } from './explain.ts';
+import { hex, hexRange } from '../base/index.ts';
+import { describeEntry, describeValue, missingFor, nearestTo, nearestToDevice, wordsOf } from './explain.ts';
 import type { ContractId, Finding, FindingKind } from './finding.ts';
 import { WALK } from './stale-values.ts';
 import type { Tables } from './tables.ts';
-import type { DeviceState, Unit } from './unit.ts';
+import type { DeviceState, StaleEntry, Unit } from './unit.ts';
 import { NOWHERE } from './walks.ts';
 import type { Source } from './walks.ts';
 
@@ -72,7 +72,7 @@ export function staleFinding(
   source: Source,
 ): Finding {
   const { value, entry, space } = source;
-  if (value >= 0 && space !== null) return valueFinding(due, tables, unit, state.sid, page, value);
+  if (value >= 0 && space !== null) return valueFinding(due, tables, unit, state, page, value);
   const base = { ...due, unit: unit.index, sid: state.sid, iova: page * PAGE, nrBytes: PAGE, level: 0 };
   if (entry !== null) {
     return {
@@ -104,14 +104,53 @@ export function staleFinding(
   };
 }
 
-function valueFinding(due: Due, tables: Tables, unit: Unit, sid: number, page: number, at: number): Finding {
+/** A device left a domain by which it had ATS, and nobody has emptied its TLB since. */
+export function leftFinding(due: Due, unit: Unit, state: DeviceState, left: StaleEntry): Finding {
+  return {
+    ...due,
+    unit: unit.index,
+    sid: state.sid,
+    domainId: left.entry.domainId,
+    iova: 0,
+    nrBytes: 0,
+    level: 0,
+    kind: 'device-tlb',
+    stale: `the device's own TLB may still hold what its entry led to before: ${describeEntry(left.entry)}`,
+    store: {
+      step: left.step,
+      paddr: left.paddr,
+      before: describeEntry(left.entry),
+      after: describeEntry(state.current),
+    },
+    missing: `an invalidation of the whole TLB of device ${hex(state.sid)}, behind that of its entry`,
+    nearest: nearestToDevice(unit, state.sid, 0, Infinity, left.step),
+  };
+}
+
+function valueFinding(
+  due: Due,
+  tables: Tables,
+  unit: Unit,
+  { sid, current }: DeviceState,
+  page: number,
+  at: number,
+): Finding {
   const { values } = tables;
-  const { domainId } = tables.spaces[values.space[at]];
+  const tag = tables.spaces[values.space[at]];
+  const isDevice = tag.sid >= 0;
+  const domainId = isDevice ? current.domainId : tag.domainId;
+  const first = values.page[at];
+  const pages = values.pages[at];
   const isWalk = values.cls[at] === WALK;
   const lags = values.cached[at] === 0 || values.settled[at] === Infinity;
   const isNothing = unit.format.kind(values.lo[at], values.hi[at], values.level[at]) === 0;
   let kind: FindingKind = isNothing ? 'not-present' : isWalk ? 'table' : 'translation';
+  if (isDevice) kind = 'device-tlb';
   if (lags) kind = 'memory';
+  let missing = missingFor(unit, domainId, first, pages, !isWalk);
+  if (isDevice)
+    missing = `an invalidation of ${hexRange(first * PAGE, pages * PAGE)} in the TLB of device ${hex(sid)}, behind the unit's own`;
+  if (lags) missing = `a flush of the cache line or write buffer at ${hex(values.paddr[at])}`;
   // Whose unmap was left to a queue should not have been mapped again before the flush.
   const isEarly = values.lazy[at] === 1 && due.contract === 'C-MAP-VISIBLE';
   return {
@@ -126,10 +165,10 @@ function valueFinding(due: Due, tables: Tables, unit: Unit, sid: number, page: n
     kind,
     stale: describeValue(tables, at),
     store: wordsOf(tables, at),
-    missing: lags
-      ? `a flush of the cache line or write buffer at ${hex(values.paddr[at])}`
-      : missingFor(unit, domainId, values.page[at], values.pages[at], !isWalk),
-    nearest: nearestTo(unit, domainId, values.page[at], values.pages[at], values.step[at], isWalk),
+    missing,
+    nearest: isDevice
+      ? nearestToDevice(unit, sid, first, pages, values.step[at])
+      : nearestTo(unit, domainId, first, pages, values.step[at], isWalk),
   };
 }
 

@@ -14,7 +14,7 @@ import { AmdviUnit } from './amdvi-unit.ts';
 import type { ContractId, Finding } from './finding.ts';
 import type { Promised } from './promises.ts';
 import type { Due } from './reports.ts';
-import { freedFinding, memoryFinding, staleFinding, unknownFinding } from './reports.ts';
+import { freedFinding, leftFinding, memoryFinding, staleFinding, unknownFinding } from './reports.ts';
 import { Tables } from './tables.ts';
 import type { DeviceState, Unit } from './unit.ts';
 import { FROM_MEMORY, NOWHERE, Walks } from './walks.ts';
@@ -406,7 +406,7 @@ export class Sanitizer implements PlatformWatcher {
 
   /** Whether no cache can say anything but what memory says. */
   #isQuiet(unit: Unit, state: DeviceState): boolean {
-    if (state.stale.length > 0) return false;
+    if (state.stale.length > 0 || (state.tlb !== null && state.tlb.nrLive > 0)) return false;
     if (state.current.kind !== 'table') return true;
     const space = unit.spaceOf(state.current.domainId);
     return space === undefined || (space.nrLive === 0 && space.oldRoots.length === 0);
@@ -427,6 +427,10 @@ export class Sanitizer implements PlatformWatcher {
       if (state.stale.length > 0) {
         const [stale] = state.stale;
         this.#report(staleFinding(due, tables, unit, state, 0, { ...FROM_MEMORY, entry: stale }));
+        continue;
+      }
+      if (state.left !== null) {
+        this.#report(leftFinding(due, unit, state, state.left));
         continue;
       }
       if (state.current.kind !== 'table') continue;
@@ -456,11 +460,15 @@ export class Sanitizer implements PlatformWatcher {
         const state = unit.devices.get(sid);
         const space = state?.current.kind === 'table' ? unit.spaceOf(state.current.domainId) : undefined;
         if (state === undefined || space === undefined) continue;
-        for (let at = space.oldest; at >= 0; at = values.newer[at]) {
-          if (values.lazy[at] === 0 || values.step[at] > call.step) continue;
-          const due: Due = { contract: 'C-LAZY-BOUND', call: call.name };
-          this.#report(staleFinding(due, tables, unit, state, values.page[at], { ...FROM_MEMORY, value: at, space }));
-          return;
+        for (const tag of state.tlb === null ? [space] : [space, state.tlb]) {
+          for (let at = tag.oldest; at >= 0; at = values.newer[at]) {
+            // What a device kept is dated by the invalidation that took it from the unit, which this flush has sent.
+            if (values.lazy[at] === 0 || (tag === space && values.step[at] > call.step)) continue;
+            const due: Due = { contract: 'C-LAZY-BOUND', call: call.name };
+            const source = { ...FROM_MEMORY, value: at, space: tag };
+            this.#report(staleFinding(due, tables, unit, state, values.page[at], source));
+            return;
+          }
         }
       }
     }
@@ -476,7 +484,7 @@ export class Sanitizer implements PlatformWatcher {
       const at = space.oldest;
       if (at < 0 || values.lazy[at] === 0 || tables.nowNs - values.timeNs[at] <= this.#options.lazyWindowNs) continue;
       const state = [...space.unit.devices.values()].find(
-        ({ current }) => current.kind === 'table' && current.domainId === space.domainId,
+        ({ current, tlb }) => tlb === space || (current.kind === 'table' && current.domainId === space.domainId),
       );
       if (state === undefined) continue;
       const due: Due = { contract: 'C-LAZY-BOUND', call: call.name };

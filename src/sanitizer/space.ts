@@ -1,4 +1,7 @@
-/** A tag under which a unit caches: one domain id on one unit. Having one means that some entry named it once. */
+/**
+ * A tag under which something caches: one domain id on one unit, or the TLB of one device (ATS). Having one means that some entry
+ * named it once.
+ */
 import type { StaleValues } from './stale-values.ts';
 import type { Unit } from './unit.ts';
 
@@ -20,11 +23,17 @@ export class Space {
   newest = -1;
   oldest = -1;
   nrLive = 0;
+  /** The device whose own TLB this is, -1 for a domain of the unit. */
+  readonly sid: number;
+  /** TLBs of devices that the unit answers from this domain. */
+  readonly deviceTlbs: Space[] = [];
 
-  constructor(id: number, unit: Unit, domainId: number) {
+  /** @param domainId -1 for the TLB of a device */
+  constructor(id: number, unit: Unit, domainId: number, sid: number) {
     this.id = id;
     this.unit = unit;
     this.domainId = domainId;
+    this.sid = sid;
   }
 
   /** Puts a value at the new end of the list. */

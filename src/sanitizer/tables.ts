@@ -74,8 +74,9 @@ export class Tables {
     return this.#nodes.get(pfn);
   }
 
-  makeSpace(unit: Unit, domainId: number): Space {
-    const space = new Space(this.spaces.length, unit, domainId);
+  /** @param domainId -1 for the TLB of a device @param sid that device, else -1 */
+  makeSpace(unit: Unit, domainId: number, sid: number): Space {
+    const space = new Space(this.spaces.length, unit, domainId, sid);
     this.spaces.push(space);
     return space;
   }
@@ -457,6 +458,10 @@ export class Tables {
     const page = values.page[at];
     const end = page + values.pages[at];
     if (page >= to || end <= from) return;
+    const space = this.spaces[values.space[at]];
+    if (space.deviceTlbs.length > 0 && (values.cls[at] === TLB || !leavesOnly)) {
+      this.#leftToDevices(space, at, Math.max(page, from), Math.min(end, to), step);
+    }
     if (values.cls[at] === WALK) {
       if (leavesOnly) return;
       if (page < from || end > to) this.#spill(at, from, to, step);
@@ -465,6 +470,79 @@ export class Tables {
       this.drop(at);
     } else {
       this.#cut(at, from, to);
+    }
+  }
+
+  /**
+   * An invalidation takes a value from the unit. Devices could ask for the translations in it until then, whatever was sent to
+   * them before, so that only now they can lose them. While the unit holds the value, theirs make no difference.
+   */
+  #leftToDevices(space: Space, at: number, from: number, to: number, step: number): void {
+    const { values } = this;
+    const lo = values.lo[at];
+    const hi = values.hi[at];
+    const level = values.level[at];
+    const kind = space.unit.format.kind(lo, hi, level);
+    if (values.cls[at] === TLB) {
+      if (kind === LEAF)
+        this.#leftToDevice(space, at, level, values.home[at], from, to, lo, hi, values.rights[at], step);
+      return;
+    }
+    const child = kind === TABLE ? this.#nodes.get(entryPfn(lo, hi)) : undefined;
+    if (child === undefined) return;
+    this.eachLeaf(child, (page, leafLevel, leafLo, leafHi, rights) => {
+      const first = Math.max(page, from);
+      const end = Math.min(page + spanPages(leafLevel), to);
+      if (first >= end || this.#isCurrent(space, page, leafLo, leafHi)) return;
+      this.#leftToDevice(space, at, leafLevel, page, first, end, leafLo, leafHi, rights, step);
+    });
+  }
+
+  /** @param at value of the unit that it comes from @param home first page of the entry @param step until when the unit gave it */
+  #leftToDevice(
+    space: Space,
+    at: number,
+    level: number,
+    home: number,
+    from: number,
+    to: number,
+    lo: number,
+    hi: number,
+    rights: number,
+    step: number,
+  ): void {
+    const { values } = this;
+    for (const tlb of space.deviceTlbs) {
+      let held = values.firstAt(tlb.id, TLB, level, home);
+      while (
+        held >= 0 &&
+        !(
+          values.lo[held] === lo &&
+          values.hi[held] === hi &&
+          values.rights[held] === rights &&
+          values.page[held] === from &&
+          values.pages[held] === to - from
+        )
+      ) {
+        held = values.nextAt(held);
+      }
+      if (held < 0) {
+        held = values.insert(tlb.id, TLB, level, home);
+        values.page[held] = from;
+        values.pages[held] = to - from;
+        values.lo[held] = lo;
+        values.hi[held] = hi;
+        values.rights[held] = rights;
+      } else tlb.leave(values, held);
+      tlb.enter(values, held);
+      values.cached[held] = 1;
+      values.step[held] = step;
+      values.settled[held] = step;
+      values.lazy[held] = values.lazy[at];
+      values.timeNs[held] = values.timeNs[at];
+      values.paddr[held] = values.paddr[at];
+      values.newLo[held] = values.newLo[at];
+      values.newHi[held] = values.newHi[at];
     }
   }
 

@@ -16,9 +16,11 @@ export interface DeviceEntry {
   readonly levels: number;
   /** Read 1, write 2. */
   readonly rights: number;
+  /** The device may ask for translations and keep them in a TLB of its own (VT-d TT=01, AMD DTE.I). */
+  readonly hasAts: boolean;
 }
 
-export const BLOCKED: DeviceEntry = { kind: 'blocked', domainId: 0, rootPfn: 0, levels: 0, rights: 0 };
+export const BLOCKED: DeviceEntry = { kind: 'blocked', domainId: 0, rootPfn: 0, levels: 0, rights: 0, hasAts: false };
 
 /** A value that the cache of device entries may still hold. */
 export interface StaleEntry {
@@ -34,10 +36,14 @@ export interface DeviceState {
   readonly sid: number;
   current: DeviceEntry;
   stale: StaleEntry[];
+  /** Its own TLB, when an entry ever let it have one. */
+  tlb: Space | null;
+  /** An entry that it had ATS by. The TLB may hold anything of that until it is emptied; `step`: until when it could ask. */
+  left: StaleEntry | null;
 }
 
 export type CommandKind =
-  'pages' | 'domain' | 'all' | 'device' | 'devices-of-domain' | 'all-devices' | 'wait' | 'other';
+  'pages' | 'domain' | 'all' | 'device' | 'devices-of-domain' | 'all-devices' | 'device-tlb' | 'wait' | 'other';
 
 /**
  * An invalidation on its way, or the wait behind some. A class, because one is made for every command: copies of a template
@@ -93,6 +99,16 @@ export class Command {
     return command;
   }
 
+  /** What a device's own TLB holds of a range. @param isSized the address tells the size */
+  static deviceTlb(step: number, sid: number, lo: number, hi: number, isSized: boolean): Command {
+    const command = new Command('device-tlb', step);
+    command.sid = sid;
+    command.pages = isSized ? sizedRange(lo, hi) : 1;
+    const named = (hi >>> 0) * 2 ** 20 + (lo >>> 12);
+    command.page = command.pages === Infinity ? 0 : named - (named % command.pages);
+    return command;
+  }
+
   /** The entry of a device, or of those that differ from it in ignored bits only. */
   static device(step: number, domainId: number, sid: number, ignored: number): Command {
     const command = new Command('device', step);
@@ -103,6 +119,19 @@ export class Command {
   }
 }
 
+/** Address bits that a sized range can leave open; a range that leaves them all open is everything. */
+const ADDRESS_BITS = 52;
+
+/**
+ * Pages that an address with a size bit stands for: 2^(n + 1), for the n ones from bit 12 up (PCIe ATS 10.3.1; AMD 48882 2.4.3).
+ * @returns Infinity for everything
+ */
+export function sizedRange(lo: number, hi: number): number {
+  let bit = 12;
+  while (bit < ADDRESS_BITS && ((bit < 32 ? lo >>> bit : hi >>> (bit - 32)) & 1) === 1) bit += 1;
+  return bit === ADDRESS_BITS ? Infinity : 2 ** (bit - 11);
+}
+
 /** Invalidations remembered to explain a finding. */
 const NR_REMEMBERED = 8;
 const sameEntry = (a: DeviceEntry, b: DeviceEntry): boolean =>
@@ -110,7 +139,8 @@ const sameEntry = (a: DeviceEntry, b: DeviceEntry): boolean =>
   a.domainId === b.domainId &&
   a.rootPfn === b.rootPfn &&
   a.levels === b.levels &&
-  a.rights === b.rights;
+  a.rights === b.rights &&
+  a.hasAts === b.hasAts;
 
 export abstract class Unit {
   readonly index: number;
@@ -153,7 +183,7 @@ export abstract class Unit {
   space(domainId: number): Space {
     let space = this.#spaces.get(domainId);
     if (space === undefined) {
-      space = this.tables.makeSpace(this, domainId);
+      space = this.tables.makeSpace(this, domainId, -1);
       this.#spaces.set(domainId, space);
     }
     return space;
@@ -166,7 +196,7 @@ export abstract class Unit {
   device(sid: number): DeviceState {
     let state = this.devices.get(sid);
     if (state === undefined) {
-      state = { sid, current: BLOCKED, stale: [] };
+      state = { sid, current: BLOCKED, stale: [], tlb: null, left: null };
       this.devices.set(sid, state);
     }
     return state;
@@ -198,6 +228,23 @@ export abstract class Unit {
       }
     }
     if (before.kind === 'table') this.#unlink(before, this.tables.step);
+    if (entry.hasAts) state.tlb ??= this.tables.makeSpace(this, -1, sid);
+    this.#serveTlb(state);
+  }
+
+  /** Enters a device's TLB with the domains that the unit may answer it from. */
+  #serveTlb(state: DeviceState): void {
+    const { tlb } = state;
+    if (tlb === null) return;
+    const entries = [state.current, ...state.stale.map(({ entry }) => entry)];
+    for (const space of this.#spaces.values()) {
+      const serves = entries.some(
+        ({ hasAts, kind, domainId }) => hasAts && kind === 'table' && domainId === space.domainId,
+      );
+      const at = space.deviceTlbs.indexOf(tlb);
+      if (serves && at < 0) space.deviceTlbs.push(tlb);
+      else if (!serves && at >= 0) space.deviceTlbs.splice(at, 1);
+    }
   }
 
   #link(entry: DeviceEntry): void {
@@ -250,6 +297,11 @@ export abstract class Unit {
     if (gone.length === 0) return;
     state.stale = state.stale.filter((stale) => !goes(stale));
     for (const { entry } of gone) if (entry.kind === 'table') this.#unlink(entry, step);
+    if (state.tlb === null) return;
+    // Until now the unit could answer the device by these, whatever was sent to the device before.
+    const left = gone.findLast(({ entry }) => entry.hasAts && !sameEntry(entry, state.current));
+    if (left !== undefined) state.left = { ...left, step };
+    this.#serveTlb(state);
   }
 
   // Commands.
@@ -325,6 +377,13 @@ export abstract class Unit {
           this.#dropStale(state, (stale) => this.#isCovered(stale, command), step);
         this.emptied('devices', step);
         break;
+      case 'device-tlb': {
+        const state = this.devices.get(command.sid);
+        if (state === undefined || state.tlb === null) break;
+        tables.dropPages(state.tlb, command.page, command.pages, true, step);
+        if (command.pages === Infinity && state.left !== null && state.left.step < step) state.left = null;
+        break;
+      }
       case 'wait':
       case 'other':
         break;

@@ -136,9 +136,11 @@ export class VtdUnit extends Unit {
     const w2 = mem.load32(at + 8);
     const domainId = (w2 >>> vtd.CONTEXT_DID_SHIFT_W2) & 0xffff;
     const type = (lo >>> vtd.CONTEXT_TT_SHIFT) & vtd.CONTEXT_TT_MASK;
-    if (type === vtd.TT_PASS_THROUGH) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights: 3 };
+    if (type === vtd.TT_PASS_THROUGH)
+      return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights: 3, hasAts: false };
     const levels = (w2 & vtd.CONTEXT_AW_MASK_W2) + 2;
-    return { kind: 'table', domainId, rootPfn: entryPfn(lo, mem.load32(at + 4)), levels, rights: 3 };
+    const hasAts = type === vtd.TT_DEVICE_TLB;
+    return { kind: 'table', domainId, rootPfn: entryPfn(lo, mem.load32(at + 4)), levels, rights: 3, hasAts };
   }
 
   override stored(paddr: number, nrBytes: number): void {
@@ -175,6 +177,8 @@ export class VtdUnit extends Unit {
         return this.#contextCommand(step, granularity, domainId, w1 & 0xffff, (w1 >>> 16) & 3);
       case vtd.DESC_IOTLB:
         return this.#iotlbCommand(step, granularity, domainId, w2, w3);
+      case vtd.DESC_DEVICE_IOTLB:
+        return Command.deviceTlb(step, w1 & 0xffff, w2, w3, (w2 & 1) !== 0);
       case vtd.DESC_WAIT: {
         const paddr = (w3 >>> 0) * TWO_32 + ((w2 & -4) >>> 0);
         const isBlind = (w0 & vtd.WAIT_SW) === 0 || this.platform.mem.load32(paddr) === w1;

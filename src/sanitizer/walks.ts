@@ -72,6 +72,7 @@ export class Walks {
     this.sources.length = 0;
     this.#byEntry(unit, state.current, page, null);
     for (const stale of state.stale) this.#byEntry(unit, stale.entry, page, stale);
+    if (state.tlb !== null && state.tlb.nrLive > 0) this.#byTlb(state.tlb, page, null);
   }
 
   #add(outcome: number, source: Source): void {

@@ -29,7 +29,11 @@ function differences(cases: readonly AgreementCase[], open: number = 0): { nr: n
 
 describe('agreement', () => {
   it('of all known bugs and of their twins', () => {
-    const { nr, broken } = differences(mutantCases(MUTANTS.filter((mutant) => mutant.kind === 'contract')));
+    // The explorer's units have no devices with TLBs.
+    const within = MUTANTS.filter((mutant) => mutant.kind === 'contract').filter(
+      (mutant) => mutant.beyondModels !== true,
+    );
+    const { nr, broken } = differences(mutantCases(within));
     expect(nr).toBeGreaterThan(50);
     expect(broken).toBeGreaterThan(20);
   });

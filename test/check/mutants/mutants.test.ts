@@ -18,9 +18,6 @@ import {
   setupFor,
 } from '../../../src/check/index.ts';
 
-/** What the sanitizer does not see yet: TLBs of devices. */
-const OPEN = new Set(['26d', '28a']);
-
 const contracts = MUTANTS.filter((mutant): mutant is ContractMutant => mutant.kind === 'contract');
 const tested = MUTANTS.filter((mutant): mutant is TestedMutant => mutant.kind === 'test');
 const named = <M extends { id: string; title: string }>(mutants: readonly M[]): [string, M][] =>
@@ -69,19 +66,17 @@ describe('found by a test of its own', () => {
 });
 
 describe('found by the sanitizer', () => {
-  it.each(named(contracts).filter(([, { id }]) => !OPEN.has(id)))('%s', (_name, mutant) => {
+  it.each(named(contracts))('%s', (_name, mutant) => {
     expect(findingsOf(mutant, mutant.twin, new SanitizerJudge())).toEqual([]);
     const found = findingsOf(mutant, mutant.mutant, new SanitizerJudge());
     expect(found.map(({ contract }) => contract)).toContain(mutant.contract);
   });
-
-  for (const [name] of named(contracts).filter(([, { id }]) => OPEN.has(id))) it.todo(name);
 });
 
 describe('the scenario suite, told nothing of the bugs', () => {
   /** Whether some scenario of the suite goes wrong on a setup: a finding, or a call that fails. */
-  const isFound = (setup: StageSetup): boolean =>
-    SCENARIOS.filter((scenario) => applies(scenario, setup)).some((scenario) => {
+  const isFound = (setup: StageSetup, leftOut: readonly string[] = []): boolean =>
+    SCENARIOS.filter((scenario) => applies(scenario, setup) && !leftOut.includes(scenario.name)).some((scenario) => {
       const judge = new SanitizerJudge();
       try {
         scenario.run(new Stage(setupFor(scenario, setup), judge));
@@ -92,15 +87,23 @@ describe('the scenario suite, told nothing of the bugs', () => {
       return judge.findings.length > 0;
     });
 
-  // 23 needs a driver that is preempted in a map, 32 page 0 on a unit without a queue, the others a TLB of a device.
+  /**
+   * Where a driver that lets devices have TLBs cannot be right: without a queue nothing can be sent to a device, and what devices
+   * kept of the kernel before, only their reset takes.
+   */
+  const leftOutOf = ({ beyondModels }: ContractMutant): readonly string[] =>
+    beyondModels === true ? ['hw/registers/short', 'hw/registers/long', 'attach/new-kernel'] : [];
+
+  // 23 needs a driver that is preempted in a map, 32 page 0 on a unit without a queue.
   it('finds nearly all', () => {
-    const missed = contracts.filter(({ mutant }) => !isFound(mutant)).map(({ id }) => id);
-    expect(missed.filter((id) => !['23', '26d', '28a', '32'].includes(id))).toEqual([]);
+    const missed = contracts.filter((each) => !isFound(each.mutant, leftOutOf(each))).map(({ id }) => id);
+    expect(missed.filter((id) => !['23', '32'].includes(id))).toEqual([]);
   });
 
   it('finds nothing in a twin', () => {
     // Many twins are one and the same: the correct driver.
-    expect([...new Set(contracts.map(({ twin }) => twin))].filter(isFound)).toEqual([]);
+    const twins = new Map(contracts.map((each) => [each.twin, leftOutOf(each)]));
+    expect([...twins].filter(([twin, leftOut]) => isFound(twin, leftOut))).toEqual([]);
   });
 });
 

@@ -31,7 +31,8 @@ function differenceAfter(ours: Rig, other: Rig, step: Step, nr: number, names: r
   const b = other.observe(cells);
   const what: { name: string; ours: number; other: number }[] = [];
   for (let i = 0; i < a.length; i++) {
-    if (a[i] !== b[i]) what.push({ name: names[i] ?? `[0x${cells[i - names.length].toString(16)}]`, ours: a[i], other: b[i] });
+    if (a[i] !== b[i])
+      what.push({ name: names[i] ?? `[0x${cells[i - names.length].toString(16)}]`, ours: a[i], other: b[i] });
   }
   return what.length === 0 ? null : { step: nr, what };
 }
@@ -68,7 +69,7 @@ export function compare(
 export function shrink(steps: readonly Step[], differs: (steps: readonly Step[]) => boolean): readonly Step[] {
   let rest = steps;
   for (let length = Math.ceil(rest.length / 2); length >= 1; length = length === 1 ? 0 : Math.ceil(length / 2)) {
-    for (let at = 0; at < rest.length; ) {
+    for (let at = 0; at < rest.length;) {
       const candidate = [...rest.slice(0, at), ...rest.slice(at + length)];
       if (candidate.length < rest.length && differs(candidate)) rest = candidate;
       else at += length;

@@ -51,8 +51,10 @@ export class LocalRig implements Rig {
         break;
       case 'dma-copy': {
         const words: number[] = [];
-        for (let at = 0; at < step.nrBytes; at += 4) words.push(this.#loadWord(this.translate(step.device, step.from + at, READ)));
-        for (let at = 0; at < step.nrBytes; at += 4) this.#storeWord(this.translate(step.device, step.to + at, WRITE), words[at / 4]);
+        for (let at = 0; at < step.nrBytes; at += 4)
+          words.push(this.#loadWord(this.translate(step.device, step.from + at, READ)));
+        for (let at = 0; at < step.nrBytes; at += 4)
+          this.#storeWord(this.translate(step.device, step.to + at, WRITE), words[at / 4]);
         break;
       }
     }

@@ -13,7 +13,13 @@ export type Step =
   /** A device writes a 16-bit value, as 32 bits. */
   | { readonly op: 'dma-write'; readonly device: number; readonly iova: number; readonly value: number }
   /** A device reads bytes and writes them elsewhere: what was read shows in memory. Blocked reads bring zeroes. */
-  | { readonly op: 'dma-copy'; readonly device: number; readonly from: number; readonly to: number; readonly nrBytes: number };
+  | {
+      readonly op: 'dma-copy';
+      readonly device: number;
+      readonly from: number;
+      readonly to: number;
+      readonly nrBytes: number;
+    };
 
 export type OracleArch = 'intel' | 'amd';
 

@@ -34,11 +34,13 @@ export class QemuVtd implements OracleUnit {
     this.unit = new VtdUnit(mem, clock, config);
     this.unit.listener = {
       descriptor: (w0, w1) => {
-        if ((w0 & 15) === vtd.DESC_CONTEXT) this.#contextsDropped((w0 >>> vtd.DESC_GRANULARITY_SHIFT) & 3, w1 & 0xffff, (w1 >>> 16) & 3);
+        if ((w0 & 15) === vtd.DESC_CONTEXT)
+          this.#contextsDropped((w0 >>> vtd.DESC_GRANULARITY_SHIFT) & 3, w1 & 0xffff, (w1 >>> 16) & 3);
       },
       doorbell: () => {},
       registerInvalidation: (kind, lo, hi) => {
-        if (kind === 'context') this.#contextsDropped((hi >>> vtd.CCMD_CIRG_SHIFT_HI) & 3, lo >>> vtd.CCMD_SID_SHIFT_LO, hi & 3);
+        if (kind === 'context')
+          this.#contextsDropped((hi >>> vtd.CCMD_CIRG_SHIFT_HI) & 3, lo >>> vtd.CCMD_SID_SHIFT_LO, hi & 3);
       },
     };
   }
@@ -84,7 +86,9 @@ export class QemuVtd implements OracleUnit {
 
   /** Whether the context that was just used, and so is cached, passes through. */
   #isPassThroughCached(sid: number): boolean {
-    return this.unit.contextEntries().some((entry) => entry.sid === sid && entry.translationType === vtd.TT_PASS_THROUGH);
+    return this.unit
+      .contextEntries()
+      .some((entry) => entry.sid === sid && entry.translationType === vtd.TT_PASS_THROUGH);
   }
 
   read32(offset: number): number {
@@ -96,7 +100,8 @@ export class QemuVtd implements OracleUnit {
     this.unit.write32(offset, value);
     if (offset !== vtd.GCMD_REG) return;
     if ((value & vtd.GCMD_SRTP) !== 0) this.#root = this.unit.read32(vtd.RTADDR_REG) & -4096;
-    if ((value & vtd.GCMD_SRTP) !== 0 || ((before ^ value) & vtd.GCMD_TE) !== 0) for (const sid of this.#sids) this.#decide(sid);
+    if ((value & vtd.GCMD_SRTP) !== 0 || ((before ^ value) & vtd.GCMD_TE) !== 0)
+      for (const sid of this.#sids) this.#decide(sid);
   }
 
   write64(offset: number, lo: number, hi: number): void {

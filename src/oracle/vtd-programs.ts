@@ -236,7 +236,7 @@ export class VtdProgram {
     const am = rng.pick([0, 0, 0, 1, 2, 6, 9, 9, 12, 18]);
     const page = Math.floor(this.#iova() / 4096) % 2 ** 36;
     const hint = rng.chance(0.3) ? vtd.IOTLB_DESC_IH_W2 : 0;
-    return [w0, 0, ((page * 4096) | 0) | hint | am, hi32(page * 4096)];
+    return [w0, 0, (page * 4096) | 0 | hint | am, hi32(page * 4096)];
   }
 
   #wait(): number[] {
@@ -260,7 +260,11 @@ export class VtdProgram {
     const rng = this.#rng;
     const granularity = rng.below(4);
     const lo = (rng.pick(this.#sids) << vtd.CCMD_SID_SHIFT_LO) | rng.pick(DIDS);
-    this.#writeq(vtd.CCMD_REG, lo, vtd.CCMD_ICC_HI | (granularity << vtd.CCMD_CIRG_SHIFT_HI) | rng.pick([0, 0, 0, 1, 3]));
+    this.#writeq(
+      vtd.CCMD_REG,
+      lo,
+      vtd.CCMD_ICC_HI | (granularity << vtd.CCMD_CIRG_SHIFT_HI) | rng.pick([0, 0, 0, 1, 3]),
+    );
   }
 
   #iotlbByRegister(): void {

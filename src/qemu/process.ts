@@ -5,7 +5,17 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -68,7 +78,8 @@ export class QemuProcess {
     this.#folder = mkdtempSync(join(tmpdir(), 'iommukit-qemu-'));
     const pipe = join(this.#folder, 'qtest');
     const made = spawnSync('mkfifo', [`${pipe}.in`, `${pipe}.out`]);
-    if (made.status !== 0) throw new QemuError(`cannot make FIFOs in ${this.#folder}: ${made.stderr?.toString() ?? made.error?.message}`);
+    if (made.status !== 0)
+      throw new QemuError(`cannot make FIFOs in ${this.#folder}: ${made.stderr?.toString() ?? made.error?.message}`);
     const firmware = Buffer.alloc(FIRMWARE_BYTES, 0xf4);
     Buffer.from(HALT).copy(firmware, RESET_VECTOR);
     writeFileSync(join(this.#folder, 'halt.bin'), firmware);
@@ -102,14 +113,16 @@ export class QemuProcess {
       try {
         if (readSync(probe, this.#chunk) > 0) return;
       } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+        if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
       }
       if (pid === undefined || !isRunning(pid)) break;
       sleepMs(5);
     }
     const said = this.#said();
     this.close();
-    throw new QemuError(`${binary} does not start${said === '' ? '; is it installed? (Debian: apt-get install qemu-system-x86)' : `: ${said}`}`);
+    throw new QemuError(
+      `${binary} does not start${said === '' ? '; is it installed? (Debian: apt-get install qemu-system-x86)' : `: ${said}`}`,
+    );
   }
 
   /** The end of what the process printed. */

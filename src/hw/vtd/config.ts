@@ -189,7 +189,9 @@ export function fullConfig(config: VtdConfig, memoryIsCoherent: boolean): FullVt
     );
   }
   if (!full.tagBySid && (full.iotlbBeforeContext || full.psiPageBits !== DEFAULT.psiPageBits)) {
-    throw new RangeError('VtdConfig.iotlbBeforeContext and psiPageBits need tagBySid: they are what such hardware does');
+    throw new RangeError(
+      'VtdConfig.iotlbBeforeContext and psiPageBits need tagBySid: they are what such hardware does',
+    );
   }
   return full;
 }

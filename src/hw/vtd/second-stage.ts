@@ -12,7 +12,15 @@ import type { FullVtdConfig } from './config.ts';
 import { type PageCache, STRUCTURE_RIGHTS, STRUCTURE_SLOT } from './page-cache.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
-const { FR_ENTRY_RESERVED, FR_NEXT_TABLE_UNREACHABLE, FR_READ_DENIED, SS_ADDR_MASK_HI, SS_PAGE_SIZE, SS_SNOOP, SS_TM_HI } = vtd;
+const {
+  FR_ENTRY_RESERVED,
+  FR_NEXT_TABLE_UNREACHABLE,
+  FR_READ_DENIED,
+  SS_ADDR_MASK_HI,
+  SS_PAGE_SIZE,
+  SS_SNOOP,
+  SS_TM_HI,
+} = vtd;
 
 // Local constants for speed, see set-cache.ts.
 const ADDR_MASK_HI: number = SS_ADDR_MASK_HI;

@@ -189,19 +189,6 @@ export class PhysMem {
     this.deviceWords[index] = value;
   }
 
-  /** `deviceStore32` at an address in two words, as descriptors hold it: most need no double. */
-  deviceStoreAt(lo: number, hi: number, value: number): void {
-    const pfn = lo >>> 12;
-    const slot = hi === 0 && pfn < this.#slots.length ? this.#slots[pfn] : -1;
-    if (slot < 0) {
-      this.deviceStore32(hi * TWO_32 + (lo >>> 0), value);
-      return;
-    }
-    const index = (slot << WORDS_PER_PAGE_SHIFT) + ((lo & (PAGE - 1)) >>> 2);
-    this.words[index] = value;
-    this.deviceWords[index] = value;
-  }
-
   /** Physical byte address of a word index. */
   paddrOfIndex(wordIndex: number): number {
     return this.#frameOfSlot[wordIndex >>> WORDS_PER_PAGE_SHIFT] * PAGE + (wordIndex & (WORDS_PER_PAGE - 1)) * 4;

@@ -150,6 +150,8 @@ export const SS_PAGE_SIZE: number = 1 << 7;
 export const SS_ACCESSED: number = 1 << 8;
 export const SS_DIRTY: number = 1 << 9;
 export const SS_SNOOP: number = 1 << 11;
+/** Transient mapping, bit 62 of a leaf: a hint for device TLBs; reserved where there are none. */
+export const SS_TM_HI: number = 1 << 30;
 /** Address bits 51:32 in the high word of an entry. Bits 62:52 are ignored or for software; bit 63 and 62 likewise in legacy mode. */
 export const SS_ADDR_MASK_HI = 0xfffff;
 

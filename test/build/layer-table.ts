@@ -12,12 +12,17 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   machine: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma'],
   check: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'machine', 'sanitizer'],
   sanitizer: ['base', 'spec', 'mem', 'iommu'],
+  qemu: ['base', 'spec', 'mem', 'pt', 'iommu', 'drivers'],
+  oracle: ['base', 'spec', 'mem', 'hw', 'qemu'],
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
   audit: ['base', 'spec', 'trace', 'replay'],
   report: ['base', 'replay', 'audit', 'trace'],
   cli: ['base', 'mem', 'iommu', 'trace', 'machine', 'drivers', 'check', 'replay', 'audit', 'report'],
 };
+
+/** Layers that run in Node only: the command line, and what talks to another process. */
+export const NODE_LAYERS: readonly string[] = ['cli', 'qemu', 'oracle'];
 
 export const LAYERS: readonly string[] = Object.keys(MAY_IMPORT);
 

@@ -36,8 +36,10 @@ function naive(rig: Rig, sid: number, iova: bigint, access: number): bigint {
     if (entry === null) return -7n;
     const none = (access & W) !== 0 ? -5n : -6n;
     if ((entry & 3n) === 0n) return none;
-    if ((entry & 0x400f000000000800n) !== 0n) return -0xcn;
     const isLeaf = level === 1n || (entry & 0x80n) !== 0n;
+    // Bit 62 is TM in a leaf where device TLBs are supported (9.8).
+    const reserved = isLeaf && rig.unit.config.dt ? 0xf000000000800n : 0x400f000000000800n;
+    if ((entry & reserved) !== 0n) return -0xcn;
     if (isLeaf && level === 4n) return -0xcn;
     const address = entry & 0xffffffffff000n;
     if (isLeaf && address % (1n << shift) !== 0n) return -0xcn;

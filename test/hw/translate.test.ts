@@ -114,7 +114,13 @@ const faults: FaultCase[] = [
   { name: 'context entry bit 88', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 0, 0x1000502) },
   { name: 'context entry bit 127', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 0, 0x502, 1 << 31) },
   { name: 'leaf address bit 51', reason: 0xc, spoil: (rig, top) => entry(rig, top, 1, PAGE | RW, 1 << 19) },
-  { name: 'leaf bit 62', reason: 0xc, spoil: (rig, top) => entry(rig, top, 1, PAGE | RW, 1 << 30) },
+  // TM where device TLBs are supported; reserved without, and in entries that lead to tables (9.8).
+  {
+    name: 'leaf bit 62',
+    reason: 0xc,
+    spoil: (rig, top) => entry(rig, top, 1, PAGE | RW, 1 << 30),
+    config: { dt: false },
+  },
   { name: 'SNP without snoop control', reason: 0xc, spoil: (rig, top) => entry(rig, top, 1, PAGE | RW | 0x800) },
   { name: 'page size bit at level 4', reason: 0xc, spoil: (rig, top) => entry(rig, top, 4, RW | PS) },
   {

@@ -2,12 +2,12 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { LAYERS, MAY_IMPORT } from '../build/layer-table.ts';
+import { LAYERS, MAY_IMPORT, NODE_LAYERS } from '../build/layer-table.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const SRC = join(ROOT, 'src');
 /** Below these, Node is not there: the same code runs in a browser's worker. */
-const CORE = LAYERS.filter((layer) => layer !== 'cli');
+const CORE = LAYERS.filter((layer) => !NODE_LAYERS.includes(layer));
 /** Packages that a core layer may import: Node 20 cannot read zstd, and traces may be compressed with it. */
 const CORE_PACKAGES: Readonly<Record<string, readonly string[]>> = { trace: ['fzstd'] };
 

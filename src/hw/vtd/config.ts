@@ -49,7 +49,10 @@ export interface VtdConfig {
   readonly holdsNotPresent?: boolean;
   /** Non-leaf entries are cached. */
   readonly holdsStructure?: boolean;
-  /** A translation found by a walk is cached even if it denied the access that caused the walk. False also ends such walks early. */
+  /**
+   * A translation found by a walk is cached even if it denied the access that caused the walk. False also ends such walks at the
+   * entry that denies it, whatever else is wrong with it.
+   */
   readonly holdsDenied?: boolean;
   /** The IOTLB is tagged by source id instead of domain id: devices of one domain share nothing. */
   readonly tagBySid?: boolean;
@@ -64,6 +67,18 @@ export interface VtdConfig {
    * 4 KiB pieces and a request drops the pieces it names, so software must mask the whole superpage (11.4.8.2, AM).
    */
   readonly psiDropsWholeSuperpage?: boolean;
+  /**
+   * Low bits of page numbers that a page-selective request compares; entries that are equal in these go, wherever they are.
+   * Default 52, all of them. Fewer need tagBySid.
+   */
+  readonly psiPageBits?: number;
+  /** Clearing the last fault record takes back a fault event that was not sent yet (11.4.10, IP). False: only writing FSTS does. */
+  readonly recordClearWithdraws?: boolean;
+  /**
+   * The IOTLB is asked before the context: a cached translation serves a device whose context says otherwise by now, or whose
+   * address width is smaller. Needs tagBySid, since the domain is in the context.
+   */
+  readonly iotlbBeforeContext?: boolean;
   /** Setting the root pointer drops all caches. Hardware with CAP.ESRTPS = 0, which this is, leaves that to software. */
   readonly srtpFlushes?: boolean;
   /** Turning translation on or off drops all caches. */
@@ -107,6 +122,9 @@ const DEFAULT: Omit<FullVtdConfig, 'coherent' | 'holdsNotPresent'> = {
   contextDomainIsGlobal: false,
   contextDeviceIgnoresDomain: false,
   psiDropsWholeSuperpage: true,
+  psiPageBits: 52,
+  recordClearWithdraws: true,
+  iotlbBeforeContext: false,
   srtpFlushes: false,
   teFlushes: false,
   reportsQueueError: true,
@@ -129,6 +147,9 @@ export const VTD_QEMU: VtdConfig = {
   holdsDenied: false,
   tagBySid: true,
   faultOnCachedPermission: false,
+  psiPageBits: 8,
+  recordClearWithdraws: false,
+  iotlbBeforeContext: true,
   contextDomainIsGlobal: true,
   contextDeviceIgnoresDomain: true,
   srtpFlushes: true,
@@ -165,6 +186,11 @@ export function fullConfig(config: VtdConfig, memoryIsCoherent: boolean): FullVt
     // Such hardware would break every driver that trusts CAP.CM = 0; a result from it would accuse the innocent.
     throw new RangeError(
       'VtdConfig.holdsNotPresent needs cachingMode: with CAP.CM = 0 not-present entries are never cached',
+    );
+  }
+  if (!full.tagBySid && (full.iotlbBeforeContext || full.psiPageBits !== DEFAULT.psiPageBits)) {
+    throw new RangeError(
+      'VtdConfig.iotlbBeforeContext and psiPageBits need tagBySid: they are what such hardware does',
     );
   }
   return full;

@@ -44,10 +44,13 @@ export class FaultLog {
   readonly #nr: number;
   readonly #events: EventMessages;
 
-  constructor(words: Int32Array, nrRecords: number, events: EventMessages) {
+  readonly #recordClearWithdraws: boolean;
+
+  constructor(words: Int32Array, nrRecords: number, events: EventMessages, recordClearWithdraws: boolean) {
     this.#words = words;
     this.#nr = nrRecords;
     this.#events = events;
+    this.#recordClearWithdraws = recordClearWithdraws;
   }
 
   /** Faults are not logged: the walk under way is the unit's own idea. */
@@ -112,7 +115,7 @@ export class FaultLog {
   recordWritten(wordIndex: number, value: number): void {
     if ((wordIndex & 3) !== 3 || value >= 0) return;
     this.#words[RECORDS + wordIndex] &= ~FRCD_F_W3;
-    if (!this.#anyStatus()) this.#events.withdraw('fault');
+    if (this.#recordClearWithdraws && !this.#anyStatus()) this.#events.withdraw('fault');
   }
 
   /** Pending faults, oldest first. */

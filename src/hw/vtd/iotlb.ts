@@ -9,7 +9,7 @@
  */
 import { vtd } from '../../spec/index.ts';
 import { dropRange, isInRange } from '../tlb/range.ts';
-import { cacheKey, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '../tlb/set-cache.ts';
+import { cacheKey, ENTRY_KEY, keyClass, keyPageHi, keyTag, type SetCache, tagSalt } from '../tlb/set-cache.ts';
 import type { FullVtdConfig } from './config.ts';
 import { NR_PAGE_CLASSES } from './layout.ts';
 
@@ -58,12 +58,14 @@ export class Iotlb {
   readonly cache: SetCache;
 
   readonly #bySid: boolean;
+  readonly #pageBits: number;
   readonly #fractures: boolean;
 
   constructor(cache: SetCache, config: FullVtdConfig) {
     this.cache = cache;
     this.#bySid = config.tagBySid;
     this.#fractures = !config.psiDropsWholeSuperpage;
+    this.#pageBits = config.psiPageBits;
   }
 
   /** With source-id tags the salt is 0, so that a page's entries of all devices lie in one set and can be probed. */
@@ -132,12 +134,22 @@ export class Iotlb {
   }
 
   #invalidateBySid(domain: number, pageHi: number, pageLo: number, maskLg2: number): void {
+    if (this.#pageBits < 32) this.#dropEqualLowBits(domain, pageLo, maskLg2);
     for (let cls = 0; cls < NR_CLASSES; cls++) {
       if (this.cache.nrLive(cls) === 0) continue;
       const shift = cls * 9;
       const page = cls === 0 ? pageLo : (pageLo >>> shift) | (pageHi << (32 - shift));
       this.#dropOfDomain(domain, cls, pageHi >>> shift, page, Math.max(0, maskLg2 - shift));
     }
+  }
+
+  /** For a unit that compares low bits only: all entries of the domain whose first page agrees in these. */
+  #dropEqualLowBits(domain: number, pageLo: number, maskLg2: number): void {
+    const compared = ((1 << this.#pageBits) - 1) & (maskLg2 < 31 ? -(1 << maskLg2) : 0);
+    this.cache.dropWhere((words, at) => {
+      const first = words[at] << (keyClass(words[at + ENTRY_KEY]) * 9);
+      return ((first ^ pageLo) & compared) === 0 && words[at + DOMAIN] === domain;
+    });
   }
 
   /** With source-id tags the domain stands in the entries, and a page's entries of all devices lie in one set. */

@@ -228,7 +228,7 @@ export class InvalidationQueue {
       this.#injectedError();
       return DROPPED;
     }
-    if ((w0 & WAIT_SW) !== 0) this.#mem.deviceStoreAt(w2, w3 & 0xfffff, w1);
+    if ((w0 & WAIT_SW) !== 0) this.#mem.deviceStore32((w3 & 0xfffff) * 4294967296 + (w2 >>> 0), w1);
     if ((w0 & WAIT_IF) !== 0) this.#completed();
     return 0;
   }

@@ -12,7 +12,15 @@ import type { FullVtdConfig } from './config.ts';
 import { type PageCache, STRUCTURE_RIGHTS, STRUCTURE_SLOT } from './page-cache.ts';
 
 // Local copies: a constant read through the namespace is a property load each time (see set-cache.ts).
-const { FR_ENTRY_RESERVED, FR_NEXT_TABLE_UNREACHABLE, FR_READ_DENIED, SS_ADDR_MASK_HI, SS_PAGE_SIZE, SS_SNOOP } = vtd;
+const {
+  FR_ENTRY_RESERVED,
+  FR_NEXT_TABLE_UNREACHABLE,
+  FR_READ_DENIED,
+  SS_ADDR_MASK_HI,
+  SS_PAGE_SIZE,
+  SS_SNOOP,
+  SS_TM_HI,
+} = vtd;
 
 // Local constants for speed, see set-cache.ts.
 const ADDR_MASK_HI: number = SS_ADDR_MASK_HI;
@@ -38,9 +46,13 @@ export class SecondStage {
   readonly #holds: boolean;
   readonly #holdsFaults: boolean;
   readonly #stopsAtDenied: boolean;
-  /** Bits that must be 0 in every entry: SNP in the low word, bit 62 and addresses beyond the host's in the high word. */
+  /**
+   * Bits that must be 0 in every entry: SNP in the low word, addresses beyond the host's and bit 62 in the high word. Bit 62 is
+   * TM in a leaf where device TLBs are supported, so leaves have a mask of their own.
+   */
   readonly reservedLo: number;
-  readonly reservedHi: number;
+  readonly leafReservedHi: number;
+  readonly #tableReservedHi: number;
   /** Levels whose entries may be leaves, as bits. */
   readonly #leafLevels: number;
 
@@ -53,7 +65,9 @@ export class SecondStage {
     this.#stopsAtDenied = !config.holdsDenied;
     this.reservedLo = config.sc ? 0 : SS_SNOOP;
     // Bits 61:52 and 63 are ignored, so that software may keep its own there.
-    this.reservedHi = (~((1 << (config.haw - 32)) - 1) & SS_ADDR_MASK_HI) | (1 << 30);
+    const beyond = ~((1 << (config.haw - 32)) - 1) & SS_ADDR_MASK_HI;
+    this.#tableReservedHi = beyond | SS_TM_HI;
+    this.leafReservedHi = config.dt ? beyond : beyond | SS_TM_HI;
     this.#leafLevels = 2 | (config.sllps2m ? 4 : 0) | (config.sllps1g ? 8 : 0);
   }
 
@@ -106,17 +120,18 @@ export class SecondStage {
       const hi = words[index + 1];
       // 3. Neither R nor W: not present; nothing else in it counts.
       if ((lo & 3) === 0) return this.#fault(domain, level, pageHi, pageLo, NOT_PRESENT);
+      if (this.#stopsAtDenied && (lo & rights & access) !== access) return NOT_PRESENT;
       // 4. Reserved bits: common ones, a page size that this level does not have, a superpage that is not aligned.
-      if (((lo & this.reservedLo) | (hi & this.reservedHi)) !== 0) {
+      const isLeaf = level === 1 || (lo & PAGE_SIZE_BIT) !== 0;
+      if (((lo & this.reservedLo) | (hi & (isLeaf ? this.leafReservedHi : this.#tableReservedHi))) !== 0) {
         return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
       }
-      const isLeaf = level === 1 || (lo & PAGE_SIZE_BIT) !== 0;
       if (isLeaf && (((this.#leafLevels >>> level) & 1) === 0 || (lo & ((1 << (12 + shift)) - 4096)) !== 0)) {
         return this.#fault(domain, level, pageHi, pageLo, FR_ENTRY_RESERVED);
       }
       // 5. Rights so far. None left is as good as not present: no access could use the translation.
       rights &= lo;
-      if (rights === 0 || (this.#stopsAtDenied && (rights & access) !== access)) return NOT_PRESENT;
+      if (rights === 0) return NOT_PRESENT;
       // 6. A leaf ends the walk; the caller judges rights and output.
       if (isLeaf) {
         this.leafLo = lo & -4096;

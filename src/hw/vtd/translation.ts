@@ -67,6 +67,7 @@ export class Translation {
   readonly #secondStage: SecondStage;
   readonly #faults: FaultLog;
   readonly #bySid: boolean;
+  readonly #iotlbFirst: boolean;
   readonly #holdsFaults: boolean;
   readonly #holdsDenied: boolean;
   readonly #faultsOnCachedPermission: boolean;
@@ -104,12 +105,13 @@ export class Translation {
     this.#secondStage = new SecondStage(mem, pageCache, config);
     this.#faults = faults;
     this.#bySid = config.tagBySid;
+    this.#iotlbFirst = config.iotlbBeforeContext;
     this.#holdsFaults = config.holdsNotPresent;
     this.#holdsDenied = config.holdsDenied;
     this.#faultsOnCachedPermission = config.faultOnCachedPermission;
     this.#mgaw = config.mgaw;
     this.#reservedLo = this.#secondStage.reservedLo;
-    this.#reservedHi = this.#secondStage.reservedHi;
+    this.#reservedHi = this.#secondStage.leafReservedHi;
     const tlb = iotlb.cache;
     this.#iotlb = iotlb;
     this.#tlb = tlb;
@@ -292,6 +294,10 @@ export class Translation {
     if (words[GSTS] >= 0) return hi * TWO_32 + (lo >>> 0);
     // 2. Interrupt range: a message to an APIC, not an address of memory; tables are not consulted (3.14).
     if (hi === 0 && lo >>> 20 === 0xfee) return hi * TWO_32 + (lo >>> 0);
+    if (this.#iotlbFirst && access <= 3) {
+      const held = this.#findBySid(sid, hi, lo);
+      if (held >= 0) return this.answer(held, sid, hi, lo, access);
+    }
     // 3. Root and context.
     const facts = this.#contexts.find(sid);
     const contextReason = factsReason(facts);
@@ -308,13 +314,23 @@ export class Translation {
     return GO_ON;
   }
 
+  /** The IOTLB entry of a requester for an address, -1 when there is none. For units that ask it first. */
+  #findBySid(sid: number, hi: number, lo: number): number {
+    if (hi >>> 16 !== 0) return -1;
+    const pageHi = hi >>> 12;
+    const pageLo = (hi << 20) | (lo >>> 12);
+    const held = this.#tlb.find(pageLo, cacheKey(sid, 0, pageHi), this.#iotlb.saltOf(sid));
+    return held >= 0 ? held : this.#iotlb.findSuperpage(sid, pageHi, pageLo);
+  }
+
   /** Makes a context the one used last. */
   #remember(sid: number, facts: number): void {
     const words = this.#words;
     const slot = this.#contexts.slot;
     const tag = this.#bySid ? sid : factsDomain(facts);
     // A context whose top table is missing is not cached (ContextCache), so it serves this request only.
-    words[HOT_SID] = slot < 0 ? -1 : sid;
+    // Nor does one of a unit that wants to be asked for its IOTLB first.
+    words[HOT_SID] = slot < 0 || this.#iotlbFirst ? -1 : sid;
     words[HOT_KEY] = cacheKey(tag, 0, 0);
     words[HOT_SALT] = this.#iotlb.saltOf(tag);
     words[HOT_FACTS] = facts;

@@ -128,7 +128,7 @@ export class VtdUnit implements MmioDevice, Explorable {
     this.#iotlb = new Iotlb(tlb, full);
     this.#pageCache = new PageCache(levels, mem);
     this.#events = new EventMessages(words, this);
-    this.#faults = new FaultLog(words, full.nfr, this.#events);
+    this.#faults = new FaultLog(words, full.nfr, this.#events, full.recordClearWithdraws);
     this.#translation = new Translation(words, mem, this.#contexts, this.#iotlb, this.#pageCache, this.#faults, full);
     this.#invalidator = new Invalidator(this.#contexts, this.#iotlb, this.#pageCache, full);
     this.#queue = new InvalidationQueue(words, mem, this.#invalidator, this.#faults, this.#events, this, full);

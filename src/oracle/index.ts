@@ -1,0 +1,12 @@
+export type { Comparison, Difference } from './differential.ts';
+export { compare, shrink } from './differential.ts';
+export type { LocalRigOptions, OracleUnit } from './local-rig.ts';
+export { LocalRig } from './local-rig.ts';
+export type { OracleArch, Program, Rig, Step, WatchedRegister } from './program.ts';
+export { PROGRAM_SCHEMA } from './program.ts';
+export { QEMU_BOARD_VTD, QemuVtd } from './qemu-vtd.ts';
+export type { PlantedFault } from './planted.ts';
+export { PLANTED_FAULTS } from './planted.ts';
+export { QemuRig } from './qemu-rig.ts';
+export { VTD_REGISTERS, VtdProgram } from './vtd-programs.ts';
+export { runVtdProgram, runVtdSeed, shrinkVtd } from './vtd-oracle.ts';

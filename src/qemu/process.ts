@@ -1,0 +1,167 @@
+/**
+ * A QEMU that does nothing but answer: its CPU halts at the reset vector, its memory and registers are read and written over
+ * the qtest socket, here a pair of FIFOs. FIFOs, because the drivers above are synchronous: Node can block on a file, not on
+ * a socket.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** QEMU cannot be used: not there, refused its arguments, or died. `message` says which, and what it printed. */
+export class QemuError extends Error {
+  override readonly name: string = 'QemuError';
+}
+
+export interface QemuOptions {
+  /** Program to run. Default qemu-system-x86_64. */
+  readonly binary?: string;
+  /** Arguments that name the devices. Machine, memory, firmware and qtest come from here. */
+  readonly devices: readonly string[];
+  /** Seconds after which the process is killed, whatever it does: a QEMU that hangs must not hang its caller. Default 600. */
+  readonly lifetimeS?: number;
+}
+
+/** Memory of the machine in bytes: all that qtest addresses below the first hole. */
+export const QEMU_MEMORY_BYTES: number = 2 ** 28;
+
+const RESET_VECTOR = 0xfff0;
+const FIRMWARE_BYTES = 0x10000;
+/** cli; hlt; jmp back. Without it the usual firmware runs and programs PCI under the test. */
+const HALT = [0xfa, 0xf4, 0xeb, 0xfd];
+const START_MS = 10_000;
+const READ_BYTES = 1 << 16;
+
+const sleeper = new Int32Array(new SharedArrayBuffer(4));
+
+function sleepMs(ms: number): void {
+  Atomics.wait(sleeper, 0, 0, ms);
+}
+
+/** Whether a process runs. One that ended stays a zombie until the event loop turns, so its state counts. */
+function isRunning(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    return !/^[ZX]/.test(stat.slice(stat.lastIndexOf(')') + 2));
+  } catch {
+    return false;
+  }
+}
+
+/** All processes of this module that still run, so that none outlives this one. */
+const running = new Set<QemuProcess>();
+process.on('exit', () => {
+  for (const qemu of running) qemu.close();
+});
+
+export class QemuProcess {
+  readonly #folder: string;
+  readonly #child: ChildProcess;
+  readonly #input: number;
+  readonly #output: number;
+  readonly #chunk: Buffer = Buffer.alloc(READ_BYTES);
+
+  /** Starts the process and returns when it listens. @throws QemuError */
+  constructor(options: QemuOptions) {
+    const binary = options.binary ?? 'qemu-system-x86_64';
+    this.#folder = mkdtempSync(join(tmpdir(), 'iommukit-qemu-'));
+    const pipe = join(this.#folder, 'qtest');
+    const made = spawnSync('mkfifo', [`${pipe}.in`, `${pipe}.out`]);
+    if (made.status !== 0)
+      throw new QemuError(`cannot make FIFOs in ${this.#folder}: ${made.stderr?.toString() ?? made.error?.message}`);
+    const firmware = Buffer.alloc(FIRMWARE_BYTES, 0xf4);
+    Buffer.from(HALT).copy(firmware, RESET_VECTOR);
+    writeFileSync(join(this.#folder, 'halt.bin'), firmware);
+    const stderr = openSync(join(this.#folder, 'stderr'), 'w');
+    const args = [
+      ['-s', 'KILL', String(options.lifetimeS ?? 600), binary],
+      ['-machine', 'q35,kernel-irqchip=split', '-m', String(QEMU_MEMORY_BYTES / 2 ** 20)],
+      ['-bios', join(this.#folder, 'halt.bin'), ...options.devices],
+      // With a halted CPU virtual time jumps to the next timer: the 100 ms of edu's engine cost nothing.
+      ['-accel', 'tcg', '-icount', 'shift=0,sleep=off', '-display', 'none', '-nodefaults'],
+      ['-qtest-log', 'none', '-qtest', `pipe:${pipe}`],
+    ].flat();
+    this.#child = spawn('timeout', args, { stdio: ['ignore', 'ignore', stderr] });
+    this.#child.on('error', () => {});
+    this.#child.unref();
+    closeSync(stderr);
+    running.add(this);
+    // Neither open may wait for the other side, which may never come: read-write and non-blocking ones do not.
+    const input = openSync(`${pipe}.in`, constants.O_RDWR);
+    const probe = openSync(`${pipe}.out`, constants.O_RDONLY | constants.O_NONBLOCK);
+    this.#input = input;
+    writeSync(input, 'readb 0x0\n');
+    this.#awaitAnswer(probe, binary);
+    this.#output = openSync(`/proc/self/fd/${probe}`, constants.O_RDONLY);
+    closeSync(probe);
+  }
+
+  #awaitAnswer(probe: number, binary: string): void {
+    const { pid } = this.#child;
+    for (let waited = 0; waited < START_MS; waited += 5) {
+      try {
+        if (readSync(probe, this.#chunk) > 0) return;
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+      }
+      if (pid === undefined || !isRunning(pid)) break;
+      sleepMs(5);
+    }
+    const said = this.#said();
+    this.close();
+    throw new QemuError(
+      `${binary} does not start${said === '' ? '; is it installed? (Debian: apt-get install qemu-system-x86)' : `: ${said}`}`,
+    );
+  }
+
+  /** The end of what the process printed. */
+  #said(): string {
+    try {
+      return readFileSync(join(this.#folder, 'stderr'), 'utf8').trim().slice(-500);
+    } catch {
+      return '';
+    }
+  }
+
+  /** Sends text. At most 64 KiB may be unread on the other side, or this blocks: read the answers in between. */
+  write(text: string): void {
+    writeSync(this.#input, text);
+  }
+
+  /** Waits for some of what the process sends. @throws QemuError when it died */
+  read(): string {
+    const length = readSync(this.#output, this.#chunk);
+    if (length > 0) return this.#chunk.toString('latin1', 0, length);
+    const said = this.#said();
+    this.close();
+    throw new QemuError(`QEMU died${said === '' ? '' : `: ${said}`}`);
+  }
+
+  /** Kills the process and removes its files. */
+  close(): void {
+    if (!running.delete(this)) return;
+    const { pid } = this.#child;
+    // `timeout` hands no SIGKILL on: its child, which has the same process group, would stay.
+    if (pid !== undefined) {
+      try {
+        process.kill(-pid, 'SIGKILL');
+      } catch {
+        this.#child.kill('SIGTERM');
+      }
+    }
+    closeSync(this.#input);
+    if (this.#output !== undefined) closeSync(this.#output);
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}

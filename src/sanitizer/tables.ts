@@ -6,38 +6,14 @@
  * may hold is what was there before.
  */
 import type { PhysMem } from '../mem/index.ts';
-import type { EntryFormat } from './entry-format.ts';
 import { LEAF, NONE, TABLE, entryPfn, spanPages } from './entry-format.ts';
 import { StaleValues, TLB, WALK } from './stale-values.ts';
 import { Space } from './space.ts';
+import { TableNode } from './table-node.ts';
 import type { Unit } from './unit.ts';
 
 const ENTRIES = 512;
 const RIGHTS_ALL = 3;
-
-/** A table page that hardware can reach. */
-export class TableNode {
-  readonly pfn: number;
-  readonly level: number;
-  /** First page of the range it translates. */
-  readonly base: number;
-  readonly format: EntryFormat;
-  readonly words: Int32Array;
-  /** Rights that the entries above leave. */
-  rights: number;
-  /** Spaces that reach it, and by how many ways each. */
-  readonly spaces: Space[] = [];
-  readonly ways: number[] = [];
-
-  constructor(pfn: number, level: number, base: number, rights: number, format: EntryFormat, words: Int32Array) {
-    this.pfn = pfn;
-    this.level = level;
-    this.base = base;
-    this.rights = rights;
-    this.format = format;
-    this.words = words;
-  }
-}
 
 /** A store under way, for the values that it makes stale. */
 interface Store {
@@ -59,6 +35,8 @@ export class Tables {
   nowNs = 0;
   /** Unmaps under way are left to a flush queue. */
   lazy = false;
+  /** Values that an invalidation under way may take. */
+  readonly #hits: number[] = [];
   /** Values whose store memory does not show yet. */
   readonly unsettled: Set<number> = new Set();
 
@@ -416,36 +394,40 @@ export class Tables {
     const to = from + pages;
     const { values } = this;
     if (pages > 64 || space.nrLive < 16) {
-      for (let at = space.oldest; at >= 0;) {
-        const next = values.newer[at];
-        this.#cover(at, from, to, leavesOnly, step);
-        at = next;
-      }
+      this.#coverAll(space, from, to, leavesOnly, step);
       return;
     }
+    const hits = this.#hits;
+    hits.length = 0;
     for (let level = 1; level <= space.unit.levels; level++) {
       const span = spanPages(level);
       const last = to - 1 - ((to - 1) % span);
       for (let home = from - (from % span); home <= last; home += span) {
         for (let cls = TLB; cls <= WALK; cls++) {
-          for (let at = values.firstAt(space.id, cls, level, home); at >= 0;) {
-            const next = values.nextAt(at);
-            this.#cover(at, from, to, leavesOnly, step);
-            at = next;
-          }
+          for (let at = values.firstAt(space.id, cls, level, home); at >= 0; at = values.nextAt(at)) hits.push(at);
         }
       }
+    }
+    this.#coverHits(space, from, to, leavesOnly, step);
+  }
+
+  #coverAll(space: Space, from: number, to: number, leavesOnly: boolean, step: number): void {
+    this.#hits.length = 0;
+    for (let at = space.oldest; at >= 0; at = this.values.newer[at]) this.#hits.push(at);
+    this.#coverHits(space, from, to, leavesOnly, step);
+  }
+
+  /** Listed first: what a dying copy of an entry leaves behind is entered while it dies, and moves values about. */
+  #coverHits(space: Space, from: number, to: number, leavesOnly: boolean, step: number): void {
+    const hits = this.#hits;
+    for (let i = 0; i < hits.length; i++) {
+      if (this.values.space[hits[i]] === space.id) this.#cover(hits[i], from, to, leavesOnly, step);
     }
   }
 
   /** Takes what is older than an invalidation of a whole space. */
   dropSpace(space: Space, leavesOnly: boolean, step: number): void {
-    const { values } = this;
-    for (let at = space.oldest; at >= 0;) {
-      const next = values.newer[at];
-      this.#cover(at, 0, Infinity, leavesOnly, step);
-      at = next;
-    }
+    if (space.nrLive > 0) this.#coverAll(space, 0, Infinity, leavesOnly, step);
     if (leavesOnly || space.oldRoots.length === 0) return;
     const gone = space.oldRoots.filter((root) => root.step < step);
     space.oldRoots = space.oldRoots.filter((root) => root.step >= step);

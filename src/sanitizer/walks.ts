@@ -5,7 +5,8 @@
 import { LEAF, NONE, TABLE, entryPfn, spanPages } from './entry-format.ts';
 import type { Space } from './space.ts';
 import { TLB, WALK } from './stale-values.ts';
-import type { TableNode, Tables } from './tables.ts';
+import type { TableNode } from './table-node.ts';
+import type { Tables } from './tables.ts';
 import type { DeviceEntry, DeviceState, StaleEntry, Unit } from './unit.ts';
 
 /** An outcome that reaches nothing. Others are frame * 4 + rights. */

@@ -1,0 +1,90 @@
+/**
+ * What the sanitizer costs: the same run with and without it, on whole machines. Calls of the core (map and unmap, nothing else),
+ * and a whole operation as `replay` plays one: DMA API map, three accesses of each page by the device, unmap. 1 and 16 pages,
+ * hardware that caches "not present" and hardware that does not, both vendors. CPU time, best of short rounds that alternate.
+ * Usage: npm run build && node bench/sanitizer.js [OPERATIONS]   (per row, with and without; default 1,000,000)
+ */
+import { DmaDevice, DmaSpace } from '../dist/dma/index.js';
+import { AmdMachine, IntelMachine } from '../dist/machine/index.js';
+import { Sanitizer } from '../dist/sanitizer/index.js';
+
+const DEVICE = { name: '0000:00:04.0', sid: 0x20 };
+const ROUNDS = 40;
+const READ = 1;
+const OPERATIONS = Number(process.argv[2] ?? 1_000_000);
+
+function makeSide(vendor, cachesNotPresent, isWatched) {
+  const sanitizer = isWatched ? new Sanitizer() : null;
+  const wrapPlatform = (inner, units) => {
+    const platform = sanitizer.platform(inner);
+    for (const unit of units) {
+      if (vendor === 'intel') sanitizer.watchVtd(unit.base);
+      else sanitizer.watchAmdvi(unit.base, unit.capHeader, unit.serves);
+    }
+    return platform;
+  };
+  const more = isWatched ? { wrapPlatform } : {};
+  const machine =
+    vendor === 'intel'
+      ? new IntelMachine({ hardware: { cachingMode: cachesNotPresent }, ...more })
+      : new AmdMachine({ hardware: { npCache: cachesNotPresent }, lastBdf: 0x1ff, ...more });
+  const { driver, core, clock, pages, unit } = machine;
+  if (isWatched) sanitizer.watch(driver);
+  driver.probeDevice(DEVICE);
+  const domain = driver.domainAlloc('paging');
+  driver.attachDev(domain, DEVICE);
+  const freeTables = (tables) => {
+    for (const pfn of tables) pages.free(pfn);
+  };
+  const device = new DmaDevice(new DmaSpace(core, domain, clock, { lazy: false, freeTables }));
+  return { core, domain, unit, device, sanitizer, best: Infinity, outcomes: new Float64Array(16) };
+}
+
+function coreCalls({ core, domain }, nrPages, calls) {
+  const nrBytes = nrPages * 4096;
+  for (let call = 0; call < calls; call++) {
+    const iova = ((call * 7) % 4096) * nrBytes + 0x10000000;
+    if (core.map(domain, iova, 0x100000000 + iova, nrBytes, 3) !== 0) throw new Error('map');
+    if (core.unmap(domain, iova, nrBytes) !== nrBytes) throw new Error('unmap');
+  }
+}
+
+function wholeOperations({ device, unit, outcomes }, nrPages, calls) {
+  const nrBytes = nrPages * 4096;
+  for (let call = 0; call < calls; call++) {
+    const address = device.mapPage(0x100000000 + (call % 4096) * nrBytes, nrBytes, 'bidirectional');
+    if (address < 0) throw new Error('mapPage');
+    for (let access = 0; access < 3; access++) unit.translateRun(DEVICE.sid, address, nrPages, READ, outcomes);
+    device.unmapPage(address, nrBytes, 'bidirectional');
+  }
+}
+
+console.log('run              vendor  not present  pages   without ns   with ns   ratio');
+for (const [name, body] of [
+  ['core calls', coreCalls],
+  ['whole operation', wholeOperations],
+]) {
+  for (const vendor of ['intel', 'amd']) {
+    for (const cachesNotPresent of [true, false]) {
+      for (const nrPages of [1, 16]) {
+        const sides = [false, true].map((isWatched) => makeSide(vendor, cachesNotPresent, isWatched));
+        const calls = Math.ceil(OPERATIONS / ROUNDS);
+        for (let round = 0; round < ROUNDS; round++) {
+          for (const side of sides) {
+            const start = process.cpuUsage();
+            body(side, nrPages, calls);
+            const { user, system } = process.cpuUsage(start);
+            side.best = Math.min(side.best, ((user + system) * 1000) / calls);
+          }
+        }
+        const [without, watched] = sides;
+        if (watched.sanitizer.findings.length > 0) throw new Error(watched.sanitizer.findings[0].stale);
+        console.log(
+          `${name.padEnd(17)}${vendor.padEnd(8)}${(cachesNotPresent ? 'cached' : '-').padEnd(11)}${String(nrPages).padStart(7)}` +
+            `${without.best.toFixed(0).padStart(13)}${watched.best.toFixed(0).padStart(10)}` +
+            `${(watched.best / without.best).toFixed(2).padStart(8)}`,
+        );
+      }
+    }
+  }
+}

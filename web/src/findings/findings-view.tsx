@@ -1,0 +1,5 @@
+import type { JSX } from 'preact';
+
+export function FindingsView(): JSX.Element {
+  return <h2>Findings</h2>;
+}

@@ -1,0 +1,52 @@
+/** The frame of every view: tabs, theme, and what is wrong with the address. */
+import type { JSX } from 'preact';
+import { VIEWS, address, formatAddress } from '../address.ts';
+import type { View } from '../address.ts';
+import { FindingsView } from '../findings/findings-view.tsx';
+import { PoliciesView } from '../policies/policies-view.tsx';
+import { WalkView } from '../walk/walk-view.tsx';
+import { ThemeSwitch } from './theme-switch.tsx';
+
+const TITLES: Readonly<Record<View, string>> = { policies: 'Policies', walk: 'Walk', findings: 'Findings' };
+const BODIES: Readonly<Record<View, () => JSX.Element>> = {
+  policies: PoliciesView,
+  walk: WalkView,
+  findings: FindingsView,
+};
+
+export function Shell(): JSX.Element {
+  const { view, problem } = address.value;
+  const Body = BODIES[view];
+  return (
+    <>
+      <a class="skip-link" href="#main">
+        Skip to the view
+      </a>
+      <header class="shell-header">
+        <h1>
+          iommukit <span class="quiet">lab</span>
+        </h1>
+        <nav aria-label="Views">
+          {VIEWS.map((name) => (
+            <a
+              key={name}
+              href={formatAddress(name, name === view ? address.value.params : new URLSearchParams())}
+              aria-current={name === view ? 'page' : undefined}
+            >
+              {TITLES[name]}
+            </a>
+          ))}
+        </nav>
+        <ThemeSwitch />
+      </header>
+      {problem === '' ? null : (
+        <p role="alert" class="problem">
+          {problem}
+        </p>
+      )}
+      <main id="main" tabIndex={-1}>
+        <Body />
+      </main>
+    </>
+  );
+}

@@ -1,0 +1,5 @@
+import type { JSX } from 'preact';
+
+export function WalkView(): JSX.Element {
+  return <h2>Walk</h2>;
+}

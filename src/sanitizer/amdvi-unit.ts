@@ -58,6 +58,7 @@ export class AmdviUnit extends Unit {
       const lo = this.#word(amdvi.DEV_TABLE_REG);
       this.#table = entryPfn(lo, this.#word(amdvi.DEV_TABLE_REG + 4)) * 4096;
       this.#tableBytes = ((lo & amdvi.DEV_TABLE_SIZE_MASK_LO) + 1) * 4096;
+      for (let at = 0; at < this.#tableBytes; at += 4096) this.tables.watchFrame((this.#table + at) / 4096);
       for (let sid = 0; sid * amdvi.DTE_BYTES < this.#tableBytes; sid++) this.#entry(sid, this.#table, false);
     }
     this.isOn = isOn;

@@ -2,6 +2,7 @@
 import { hex, hexRange, hexWords } from '../base/index.ts';
 import { LEAF, NONE, entryPfn } from './entry-format.ts';
 import type { Finding } from './finding.ts';
+import { runLo } from './leaf-runs.ts';
 import { TLB } from './stale-values.ts';
 import type { Tables } from './tables.ts';
 import type { Command, DeviceEntry, Unit } from './unit.ts';
@@ -18,7 +19,7 @@ export function describeEntry(entry: DeviceEntry): string {
 export function describeValue(tables: Tables, at: number): string {
   const { values } = tables;
   const { unit, sid } = tables.spaces[values.space[at]];
-  const lo = values.lo[at];
+  const lo = tables.loAt(at, values.page[at]);
   const hi = values.hi[at];
   const level = values.level[at];
   const kind = unit.format.kind(lo, hi, level);
@@ -33,13 +34,16 @@ export function describeValue(tables: Tables, at: number): string {
     : `${holds} the level ${level} entry of ${range}, which leads to the table at ${target}`;
 }
 
-export function wordsOf(tables: Tables, at: number): Finding['store'] {
+/** The store that made a value stale. @param page of the value */
+export function wordsOf(tables: Tables, at: number, page: number): Finding['store'] {
   const { values } = tables;
+  const { format } = tables.spaces[values.space[at]].unit;
+  const nr = values.level[at] === 1 ? page - values.home[at] : 0;
   return {
     step: values.step[at],
-    paddr: values.paddr[at],
-    before: hexWords(values.lo[at], values.hi[at]),
-    after: hexWords(values.newLo[at], values.newHi[at]),
+    paddr: values.paddr[at] + 8 * nr,
+    before: hexWords(tables.loAt(at, page), values.hi[at]),
+    after: hexWords(runLo(format, values.newLo[at], values.newHi[at], nr), values.newHi[at]),
   };
 }
 

@@ -2,6 +2,7 @@
 import { hex, hexRange } from '../base/index.ts';
 import { describeEntry, describeValue, missingFor, nearestTo, nearestToDevice, wordsOf } from './explain.ts';
 import type { ContractId, Finding, FindingKind } from './finding.ts';
+import { TABLE, entryPfn } from './entry-format.ts';
 import { WALK } from './stale-values.ts';
 import type { Tables } from './tables.ts';
 import type { DeviceState, StaleEntry, Unit } from './unit.ts';
@@ -164,7 +165,7 @@ function valueFinding(
     level: values.level[at],
     kind,
     stale: describeValue(tables, at),
-    store: wordsOf(tables, at),
+    store: wordsOf(tables, at, page),
     missing,
     nearest: isDevice
       ? nearestToDevice(unit, sid, first, pages, values.step[at])
@@ -172,13 +173,25 @@ function valueFinding(
   };
 }
 
+/** A stale copy of an entry that leads to a frame, -1 for none. */
+function pointerTo(tables: Tables, pfn: number): number {
+  const { values } = tables;
+  for (const space of tables.spaces) {
+    for (let at = space.newest; at >= 0; at = values.older[at]) {
+      if (values.cls[at] !== WALK || entryPfn(values.lo[at], values.hi[at]) !== pfn) continue;
+      if (space.unit.format.kind(values.lo[at], values.hi[at], values.level[at]) === TABLE) return at;
+    }
+  }
+  return -1;
+}
+
 /** A page was given back that hardware can still come by. Null when it cannot. */
 export function freedFinding(call: string, tables: Tables, pfn: number): Finding | null {
-  const node = tables.node(pfn);
+  const node = tables.tree.node(pfn);
   if (node === undefined) return null;
   const [{ unit, domainId }] = node.spaces;
   const { values } = tables;
-  const at = tables.pointerTo(pfn);
+  const at = pointerTo(tables, pfn);
   const pages = 512 ** node.level;
   return {
     contract: 'C-TABLE-LIVE',
@@ -194,7 +207,7 @@ export function freedFinding(call: string, tables: Tables, pfn: number): Finding
       at < 0
         ? `an entry, or a stale one of a device, still leads to the freed page ${hex(pfn * PAGE)}`
         : describeValue(tables, at),
-    store: at < 0 ? null : wordsOf(tables, at),
+    store: at < 0 ? null : wordsOf(tables, at, values.page[at]),
     missing: missingFor(unit, domainId, node.base, pages, false),
     nearest: nearestTo(unit, domainId, node.base, pages, at < 0 ? 0 : values.step[at], true),
   };

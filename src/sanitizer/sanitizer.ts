@@ -49,8 +49,8 @@ export interface SanitizerCounts {
 
 /** A call under way. */
 interface Call {
-  readonly name: string;
-  readonly step: number;
+  name: string;
+  step: number;
   readonly promised: Promised[];
   readonly moved: { readonly domain: IommuDomain | null; readonly device: Device }[];
   readonly flushed: IommuDomain[];
@@ -68,6 +68,8 @@ export class Sanitizer implements PlatformWatcher {
   /** The same the other way round, as far as it was asked for. */
   readonly #attached = new Map<IommuDomain, readonly number[]>();
   #call: Call | null = null;
+  /** One is under way at a time. */
+  readonly #onlyCall: Call = { name: '', step: 0, promised: [], moved: [], flushed: [] };
   /** Unmaps whose gather has not been synced yet. */
   readonly #gathered = new Map<IotlbGather, Promised[]>();
   #nrCalls = 0;
@@ -87,7 +89,7 @@ export class Sanitizer implements PlatformWatcher {
       pages: this.#nrPages,
       staleNow: tables?.values.nrLive ?? 0,
       staleMost: tables?.values.nrMost ?? 0,
-      tables: tables?.nrTables ?? 0,
+      tables: tables?.tree.size ?? 0,
     };
   }
 
@@ -105,7 +107,7 @@ export class Sanitizer implements PlatformWatcher {
     const units = this.#units;
     inner.mem.observer = {
       stored: (wordIndex, nrWords) => {
-        if (tables.stored(wordIndex, nrWords)) return;
+        if (!tables.stored(wordIndex, nrWords)) return;
         const paddr = inner.mem.paddrOfIndex(wordIndex);
         for (let i = 0; i < units.length; i++) units[i].unit.stored(paddr, nrWords * 4);
       },
@@ -139,7 +141,8 @@ export class Sanitizer implements PlatformWatcher {
     watchOps(ops, {
       enter: (queued) => this.#enter(queued),
       leave: () => this.#leave(),
-      own: (name, inner) => this.#own(name, inner),
+      begin: (name) => this.#begin(name),
+      end: () => this.#close(),
       mapped: (domain, iova, paddr, nrBytes, prot) => this.#mapped(domain, iova, paddr, nrBytes, prot),
       mapFailed: (domain) => this.#mapFailed(domain),
       unmapped: (domain, iova, nrBytes, gather) => this.#unmapped(domain, iova, nrBytes, gather),
@@ -158,26 +161,46 @@ export class Sanitizer implements PlatformWatcher {
    */
   call<T>(name: string, body: () => T): T {
     if (this.#call !== null) return body();
-    const { tables, platform } = this.#ready();
-    tables.nowNs = platform.nowNs();
-    const call: Call = { name, step: tables.step, promised: [], moved: [], flushed: [] };
-    this.#call = call;
+    this.#open(name);
     try {
       return body();
     } finally {
+      this.#close();
+    }
+  }
+
+  #open(name: string): void {
+    const { tables, platform } = this.#ready();
+    tables.nowNs = platform.nowNs();
+    const call = this.#onlyCall;
+    call.name = name;
+    call.step = tables.step;
+    this.#call = call;
+  }
+
+  #close(): void {
+    const call = this.#onlyCall;
+    try {
       this.#judge(call);
+    } finally {
+      call.promised.length = 0;
+      if (call.moved.length > 0) call.moved.length = 0;
+      if (call.flushed.length > 0) call.flushed.length = 0;
       this.#call = null;
     }
   }
 
   /** A driver's callback that is a call of its own, unless it is made inside one. */
-  #own<T>(name: string, body: () => T): T {
-    if (this.#inDriver > 0 || this.#call !== null) return body();
-    return this.call(name, () => {
-      // What was mapped before, outside of any call, is due now.
-      this.#call?.promised.push(...this.#loose.splice(0));
-      return body();
-    });
+  #begin(name: string): boolean {
+    if (this.#inDriver > 0 || this.#call !== null) return false;
+    this.#open(name);
+    // What was mapped before, outside of any call, is due now.
+    const loose = this.#loose;
+    if (loose.length > 0) {
+      for (let i = 0; i < loose.length; i++) this.#onlyCall.promised.push(loose[i]);
+      loose.length = 0;
+    }
+    return true;
   }
 
   readonly #loose: Promised[] = [];
@@ -250,11 +273,13 @@ export class Sanitizer implements PlatformWatcher {
     for (let i = 0; i < call.promised.length; i++) {
       if (call.promised[i].gather === gather) call.promised[i].isSynced = true;
     }
+    if (this.#gathered.size === 0) return;
     const list = this.#gathered.get(gather);
     if (list === undefined) return;
     this.#gathered.delete(gather);
-    for (const promise of list) promise.isSynced = true;
-    call.promised.unshift(...list);
+    for (let i = 0; i < list.length; i++) list[i].isSynced = true;
+    if (call.promised.length > 0) call.promised.unshift(...list);
+    else for (let i = 0; i < list.length; i++) call.promised.push(list[i]);
   }
 
   #moved(domain: IommuDomain | null, device: Device): void {
@@ -382,8 +407,9 @@ export class Sanitizer implements PlatformWatcher {
       const page = promise.page + i;
       const expected = isGone ? NOWHERE : (promise.pfn + i) * 4 + promise.rights;
       let found = walks.inMemory(state.current, page);
-      const { sameFor } = walks;
-      if (isGone && found === NOWHERE) found = walks.replicaOf(state.current, page);
+      const { sawPieces } = walks;
+      const sameFor = isQuiet ? walks.sameForUpTo(promise.pages - i) : 1;
+      if (isGone && found === NOWHERE && sawPieces) found = walks.replicaOf(state.current, page);
       if (found !== expected) {
         this.#report(memoryFinding({ contract, call: call.name }, unit, state, page, expected, found));
         return false;
@@ -436,10 +462,10 @@ export class Sanitizer implements PlatformWatcher {
       if (state.current.kind !== 'table') continue;
       const space = unit.space(state.current.domainId);
       for (const old of space.oldRoots) {
-        const node = tables.node(old.pfn);
+        const node = tables.tree.node(old.pfn);
         if (node === undefined) continue;
         let differs = -1;
-        tables.eachLeaf(node, (page) => {
+        tables.tree.eachLeaf(node, (page) => {
           if (differs < 0 && walks.leafOf(old.pfn, old.levels, page, 3) !== walks.inMemory(state.current, page))
             differs = page;
         });

@@ -23,6 +23,8 @@ export class Space {
   newest = -1;
   oldest = -1;
   nrLive = 0;
+  /** How many of them have each order. */
+  readonly nrOfOrder: Int32Array = new Int32Array(64);
   /** The device whose own TLB this is, -1 for a domain of the unit. */
   readonly sid: number;
   /** TLBs of devices that the unit answers from this domain. */
@@ -44,6 +46,7 @@ export class Space {
     else this.oldest = at;
     this.newest = at;
     this.nrLive += 1;
+    this.nrOfOrder[values.order[at]] += 1;
   }
 
   leave(values: StaleValues, at: number): void {
@@ -54,5 +57,6 @@ export class Space {
     if (older >= 0) values.newer[older] = newer;
     else this.oldest = newer;
     this.nrLive -= 1;
+    this.nrOfOrder[values.order[at]] -= 1;
   }
 }

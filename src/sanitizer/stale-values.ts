@@ -5,6 +5,9 @@
  * Two classes. A TLB value is the answer for a range of pages, "not present" included; an invalidation takes the part it
  * covers. A WALK value is a copy of one entry above the leaves; an invalidation that meets its range takes it whole, unless it
  * spares such copies.
+ *
+ * Neighbouring level 1 entries that change in one store are one TLB value when they gave neighbouring frames, pieces of one
+ * leaf, or nothing. Such a run is a power of two long and begins at a multiple of it, so the hash still finds it by page.
  */
 
 export const TLB = 0;
@@ -12,15 +15,27 @@ export const WALK = 1;
 
 const NONE = -1;
 
+/** Lg2 of the pages that an entry of a level spans. */
+export function orderOf(level: number): number {
+  return 9 * (level - 1);
+}
+
+/** The orders there are, one by one: runs of level 1, then levels. */
+export function orderAfter(order: number): number {
+  return order < 9 ? order + 1 : order + 9;
+}
+
 export class StaleValues {
   /** Space (its number), -1 for a free slot. */
   space: Int32Array = new Int32Array(0);
   cls: Uint8Array = new Uint8Array(0);
   level: Uint8Array = new Uint8Array(0);
+  /** Lg2 of the pages it had at birth. */
+  order: Uint8Array = new Uint8Array(0);
   /** First page and number of pages. */
   page: Float64Array = new Float64Array(0);
   pages: Float64Array = new Float64Array(0);
-  /** Page that the hash knows it by: the first of its entry, which a partly covered range may no longer begin with. */
+  /** Page that the hash knows it by: the first of its entries, which a partly covered range may no longer begin with. */
   home: Float64Array = new Float64Array(0);
   lo: Int32Array = new Int32Array(0);
   hi: Int32Array = new Int32Array(0);
@@ -74,6 +89,7 @@ export class StaleValues {
     this.space = ints(this.space);
     this.cls = bytes(this.cls);
     this.level = bytes(this.level);
+    this.order = bytes(this.order);
     this.page = doubles(this.page);
     this.pages = doubles(this.pages);
     this.home = doubles(this.home);
@@ -104,34 +120,34 @@ export class StaleValues {
     this.#mask = length - 1;
     for (let at = 0; at < this.space.length; at++) {
       if (this.space[at] === NONE) continue;
-      const bucket = this.#bucket(this.space[at], this.cls[at], this.level[at], this.home[at]);
+      const bucket = this.#bucket(this.space[at], this.cls[at], this.order[at], this.home[at]);
       this.chain[at] = this.#buckets[bucket];
       this.#buckets[bucket] = at;
     }
   }
 
-  #bucket(space: number, cls: number, level: number, home: number): number {
+  #bucket(space: number, cls: number, order: number, home: number): number {
     const low = home | 0;
     const high = (home / 4294967296) | 0;
     let hash = Math.imul(low ^ Math.imul(high, 0x85ebca6b), 0x9e3779b1);
-    hash ^= Math.imul((space << 4) | (level << 1) | cls, 0xc2b2ae35);
+    hash ^= Math.imul((space << 7) | (order << 1) | cls, 0xc2b2ae35);
     return (hash ^ (hash >>> 15)) & this.#mask;
   }
 
   /** The first value of a place, -1 for none; `nextAt` gives the others. */
-  firstAt(space: number, cls: number, level: number, home: number): number {
-    return this.#match(this.#buckets[this.#bucket(space, cls, level, home)], space, cls, level, home);
+  firstAt(space: number, cls: number, order: number, home: number): number {
+    return this.#match(this.#buckets[this.#bucket(space, cls, order, home)], space, cls, order, home);
   }
 
   nextAt(at: number): number {
-    return this.#match(this.chain[at], this.space[at], this.cls[at], this.level[at], this.home[at]);
+    return this.#match(this.chain[at], this.space[at], this.cls[at], this.order[at], this.home[at]);
   }
 
-  #match(from: number, space: number, cls: number, level: number, home: number): number {
+  #match(from: number, space: number, cls: number, order: number, home: number): number {
     let at = from;
     while (
       at !== NONE &&
-      !(this.home[at] === home && this.space[at] === space && this.level[at] === level && this.cls[at] === cls)
+      !(this.home[at] === home && this.space[at] === space && this.order[at] === order && this.cls[at] === cls)
     ) {
       at = this.chain[at];
     }
@@ -139,15 +155,15 @@ export class StaleValues {
   }
 
   /** A new value, its other fields to be set by the caller. It is in the hash, and in no list. */
-  insert(space: number, cls: number, level: number, home: number): number {
+  insert(space: number, cls: number, order: number, home: number): number {
     if (this.#free === NONE) this.#grow(this.space.length * 2);
     const at = this.#free;
     this.#free = this.chain[at];
     this.space[at] = space;
     this.cls[at] = cls;
-    this.level[at] = level;
+    this.order[at] = order;
     this.home[at] = home;
-    const bucket = this.#bucket(space, cls, level, home);
+    const bucket = this.#bucket(space, cls, order, home);
     this.chain[at] = this.#buckets[bucket];
     this.#buckets[bucket] = at;
     this.nrLive += 1;
@@ -157,7 +173,7 @@ export class StaleValues {
 
   /** Takes a value out of the hash and frees its slot. It must be in no list any more. */
   remove(at: number): void {
-    const bucket = this.#bucket(this.space[at], this.cls[at], this.level[at], this.home[at]);
+    const bucket = this.#bucket(this.space[at], this.cls[at], this.order[at], this.home[at]);
     if (this.#buckets[bucket] === at) this.#buckets[bucket] = this.chain[at];
     else {
       let before = this.#buckets[bucket];

@@ -1,19 +1,18 @@
-/**
- * The page tables that hardware can reach, and what stores to them leave behind. A table page is known from the moment on at
- * which an entry that hardware can reach leads to it, until no entry and no stale copy of one does.
- *
- * The words of a known page are kept here as well: the observer of stores hears of a store after it was made, and what a cache
- * may hold is what was there before.
- */
+/** What stores to the tables that hardware can reach (table-tree.ts) leave behind in caches, and what invalidations take of it. */
 import type { PhysMem } from '../mem/index.ts';
 import { LEAF, NONE, TABLE, entryPfn, spanPages } from './entry-format.ts';
-import { StaleValues, TLB, WALK } from './stale-values.ts';
+import { ALL_ZERO, ALONE, goesOn, runLo, runStep } from './leaf-runs.ts';
+import { StaleValues, TLB, WALK, orderAfter, orderOf } from './stale-values.ts';
+import { leftToDevice } from './device-tlbs.ts';
 import { Space } from './space.ts';
-import { TableNode } from './table-node.ts';
+import type { TableNode } from './table-node.ts';
+import { TableTree } from './table-tree.ts';
 import type { Unit } from './unit.ts';
 
 const ENTRIES = 512;
 const RIGHTS_ALL = 3;
+/** Entries of a cache line, lg2. */
+const LINE_ORDER = 3;
 
 /** A store under way, for the values that it makes stale. */
 interface Store {
@@ -25,10 +24,8 @@ interface Store {
 export class Tables {
   readonly values: StaleValues = new StaleValues();
   readonly spaces: Space[] = [];
+  readonly tree: TableTree;
   readonly #mem: PhysMem;
-  readonly #nodes = new Map<number, TableNode>();
-  /** Nodes by arena slot, since stores come by word index. */
-  readonly #bySlot: (TableNode | undefined)[] = [];
   readonly #store: Store = { paddr: 0, newLo: 0, newHi: 0 };
   /** Counts what was seen; the order of events is all that matters. */
   step = 0;
@@ -42,14 +39,7 @@ export class Tables {
 
   constructor(mem: PhysMem) {
     this.#mem = mem;
-  }
-
-  get nrTables(): number {
-    return this.#nodes.size;
-  }
-
-  node(pfn: number): TableNode | undefined {
-    return this.#nodes.get(pfn);
+    this.tree = new TableTree(mem);
   }
 
   /** @param domainId -1 for the TLB of a device @param sid that device, else -1 */
@@ -59,90 +49,28 @@ export class Tables {
     return space;
   }
 
-  // Ways: entries that lead to a table.
-
-  /** An entry, current or stale, leads to a table for a space. */
-  reach(space: Space, pfn: number, level: number, base: number, rights: number): void {
-    let node = this.#nodes.get(pfn);
-    if (node === undefined) {
-      const slot = this.#mem.ensure(pfn);
-      const words = this.#mem.words.slice(slot << 10, (slot + 1) << 10);
-      node = new TableNode(pfn, level, base, rights, space.unit.format, words);
-      this.#nodes.set(pfn, node);
-      this.#bySlot[slot] = node;
-    }
-    const at = node.spaces.indexOf(space);
-    if (at >= 0) {
-      node.ways[at] += 1;
-      node.rights = rights;
-      return;
-    }
-    node.rights = rights;
-    node.spaces.push(space);
-    node.ways.push(1);
-    this.#eachTable(node, (child, childLevel, first, childRights) =>
-      this.reach(space, child, childLevel, first, childRights),
-    );
-  }
-
-  /** One way less. */
-  leave(space: Space, pfn: number): void {
-    const node = this.#nodes.get(pfn);
-    const at = node === undefined ? -1 : node.spaces.indexOf(space);
-    if (node === undefined || at < 0) return;
-    node.ways[at] -= 1;
-    if (node.ways[at] > 0) return;
-    node.spaces.splice(at, 1);
-    node.ways.splice(at, 1);
-    this.#eachTable(node, (child) => this.leave(space, child));
-    if (node.spaces.length > 0) return;
-    this.#nodes.delete(pfn);
-    this.#bySlot[this.#mem.slotOf(pfn)] = undefined;
-  }
-
-  #eachTable(node: TableNode, seen: (pfn: number, level: number, base: number, rights: number) => void): void {
-    const { words, level, format } = node;
-    if (level <= 1) return;
-    const span = spanPages(level);
-    for (let i = 0; i < ENTRIES; i++) {
-      const lo = words[2 * i];
-      const hi = words[2 * i + 1];
-      if ((lo | hi) === 0 || format.kind(lo, hi, level) !== TABLE) continue;
-      const childLevel = format.childLevel(lo, level);
-      // An entry that does not lead down leads nowhere: hardware faults.
-      if (childLevel >= level) continue;
-      seen(entryPfn(lo, hi), childLevel, node.base + i * span, node.rights & format.rights(lo, hi));
-    }
-  }
-
-  /** The leaves at and below a table, as they are now. */
-  eachLeaf(node: TableNode, seen: (page: number, level: number, lo: number, hi: number, rights: number) => void): void {
-    const { words, level, format } = node;
-    const span = spanPages(level);
-    for (let i = 0; i < ENTRIES; i++) {
-      const lo = words[2 * i];
-      const hi = words[2 * i + 1];
-      if ((lo | hi) === 0) continue;
-      const kind = format.kind(lo, hi, level);
-      if (kind === LEAF) seen(node.base + i * span, level, lo, hi, node.rights);
-      else if (kind === TABLE && level > 1) {
-        const child = this.#nodes.get(entryPfn(lo, hi));
-        if (child !== undefined && child.level < level) this.eachLeaf(child, seen);
-      }
-    }
-  }
-
   // Stores.
 
-  /** Software stored words; `wordIndex` counts in the arena. @returns whether they are in a table */
+  /** Frames that hold entries of devices: units want to hear of stores there. */
+  watchFrame(pfn: number): void {
+    this.#isWatched[this.#mem.ensure(pfn)] = true;
+  }
+
+  readonly #isWatched: (boolean | undefined)[] = [];
+
+  /** Software stored words; `wordIndex` counts in the arena. @returns whether they may be in entries of devices */
   stored(wordIndex: number, nrWords: number): boolean {
     this.step += 1;
-    const node = this.#bySlot[wordIndex >>> 10];
-    if (node === undefined) return false;
+    const node = this.tree.atSlot(wordIndex >>> 10);
+    if (node === undefined) return this.#isWatched[wordIndex >>> 10] ?? false;
     const { words } = this.#mem;
     const first = (wordIndex & 1023) >>> 1;
     const last = ((wordIndex & 1023) + nrWords - 1) >>> 1;
     const page = wordIndex & -1024;
+    if (node.level === 1 && last > first) {
+      this.#leavesStored(node, first, last, page);
+      return false;
+    }
     for (let i = first; i <= last; i++) {
       const oldLo = node.words[2 * i];
       const oldHi = node.words[2 * i + 1];
@@ -153,7 +81,88 @@ export class Tables {
       node.words[2 * i + 1] = newHi;
       if (!node.format.isSame(oldLo, oldHi, newLo, newHi)) this.#changed(node, i, oldLo, oldHi, newLo, newHi);
     }
-    return true;
+    return false;
+  }
+
+  /** Many level 1 entries at once: runs of entries that changed alike go as one. @param page of the table, in the arena */
+  #leavesStored(node: TableNode, first: number, last: number, page: number): void {
+    const { words } = this.#mem;
+    const { format, words: old } = node;
+    for (let i = first, end = first; i <= last; i = end) {
+      end = i + 1;
+      const oldLo = old[2 * i];
+      const oldHi = old[2 * i + 1];
+      const newLo = words[page + 2 * i];
+      const newHi = words[page + 2 * i + 1];
+      if (oldLo === newLo && oldHi === newHi) continue;
+      const oldStep = runStep(format, oldLo, oldHi);
+      const newStep = runStep(format, newLo, newHi);
+      old[2 * i] = newLo;
+      old[2 * i + 1] = newHi;
+      if (format.isSame(oldLo, oldHi, newLo, newHi)) continue;
+      // Leaf to leaf: with different steps some entry could come out the same.
+      const areAlike = oldStep === ALL_ZERO || newStep === ALL_ZERO || oldStep === newStep;
+      if (areAlike && oldStep !== ALONE && newStep !== ALONE) {
+        for (let nr = 1; end <= last; end++, nr++) {
+          const at = page + 2 * end;
+          if (!goesOn(old, 2 * end, oldLo, oldHi, oldStep, nr) || !goesOn(words, at, newLo, newHi, newStep, nr)) break;
+          old[2 * end] = words[at];
+          old[2 * end + 1] = words[at + 1];
+        }
+      }
+      if (end === i + 1) this.#changed(node, i, oldLo, oldHi, newLo, newHi);
+      else this.#runChanged(node, i, end, oldLo, oldHi, newLo, newHi);
+    }
+  }
+
+  #runChanged(
+    node: TableNode,
+    from: number,
+    to: number,
+    oldLo: number,
+    oldHi: number,
+    newLo: number,
+    newHi: number,
+  ): void {
+    const { format, spaces, base } = node;
+    const wasNothing = (oldLo | oldHi) === 0;
+    node.countPieces(oldLo, oldHi, from - to);
+    node.countPieces(newLo, newHi, to - from);
+    for (let s = 0; s < spaces.length; s++) {
+      const space = spaces[s];
+      const { cachesNotPresent, storesLag } = space.unit;
+      if (wasNothing && !cachesNotPresent && !storesLag) continue;
+      // Lines of memory are flushed one by one.
+      const most = storesLag ? LINE_ORDER : 9;
+      for (let i = from; i < to;) {
+        const order = Math.min(most, 31 - Math.clz32(i === 0 ? ENTRIES : i & -i), 31 - Math.clz32(to - i));
+        this.#store.paddr = node.pfn * 4096 + i * 8;
+        this.#store.newLo = runLo(format, newLo, newHi, i - from);
+        this.#store.newHi = newHi;
+        const lo = runLo(format, oldLo, oldHi, i - from);
+        this.#bornAs(
+          order,
+          space,
+          TLB,
+          1,
+          base + i,
+          1 << order,
+          lo,
+          oldHi,
+          wasNothing ? RIGHTS_ALL : node.rights,
+          !wasNothing || cachesNotPresent,
+        );
+        i += 1 << order;
+      }
+    }
+  }
+
+  /** Low word that a value had for one of its pages. */
+  loAt(at: number, page: number): number {
+    const { values } = this;
+    const lo = values.lo[at];
+    if (values.level[at] !== 1 || values.order[at] === 0) return lo;
+    return runLo(this.spaces[values.space[at]].unit.format, lo, values.hi[at], page - values.home[at]);
   }
 
   #changed(node: TableNode, index: number, oldLo: number, oldHi: number, newLo: number, newHi: number): void {
@@ -165,12 +174,14 @@ export class Tables {
     this.#store.paddr = node.pfn * 4096 + index * 8;
     this.#store.newLo = newLo;
     this.#store.newHi = newHi;
+    node.countPieces(oldLo, oldHi, -1);
+    node.countPieces(newLo, newHi, 1);
     // By number, not by iterator: leaving takes spaces out.
     const nr = spaces.length;
     const childLevel = newKind === TABLE ? format.childLevel(newLo, level) : 0;
     if (newKind === TABLE && childLevel < level) {
       const rights = node.rights & format.rights(newLo, newHi);
-      for (let s = 0; s < nr; s++) this.reach(spaces[s], entryPfn(newLo, newHi), childLevel, first, rights);
+      for (let s = 0; s < nr; s++) this.tree.reach(spaces[s], entryPfn(newLo, newHi), childLevel, first, rights);
     }
     for (let s = 0; s < nr; s++) {
       const space = spaces[s];
@@ -179,7 +190,7 @@ export class Tables {
       else this.#wasTable(space, node, level, first, span, oldLo, oldHi, newKind);
     }
     if (oldKind === TABLE && format.childLevel(oldLo, level) < level) {
-      for (const space of spaces.slice(0, nr)) this.leave(space, entryPfn(oldLo, oldHi));
+      for (const space of spaces.slice(0, nr)) this.tree.leave(space, entryPfn(oldLo, oldHi));
     }
   }
 
@@ -199,9 +210,9 @@ export class Tables {
     if (level > 1) this.#born(space, WALK, level, first, span, oldLo, oldHi, RIGHTS_ALL, cached);
     if (newKind === LEAF) this.#born(space, TLB, level, first, span, 0, 0, RIGHTS_ALL, cached);
     if (newKind !== TABLE) return;
-    const child = this.#nodes.get(entryPfn(newLo, newHi));
+    const child = this.tree.node(entryPfn(newLo, newHi));
     if (child === undefined || !cached) return;
-    this.eachLeaf(child, (page, leafLevel) => {
+    this.tree.eachLeaf(child, (page, leafLevel) => {
       this.#born(space, TLB, leafLevel, page, spanPages(leafLevel), 0, 0, RIGHTS_ALL, cached);
     });
   }
@@ -217,9 +228,9 @@ export class Tables {
     newKind: number,
   ): void {
     this.#born(space, WALK, level, first, span, oldLo, oldHi, node.rights, true);
-    const child = this.#nodes.get(entryPfn(oldLo, oldHi));
+    const child = this.tree.node(entryPfn(oldLo, oldHi));
     if (child === undefined) return;
-    this.eachLeaf(child, (page, leafLevel, lo, hi, rights) => {
+    this.tree.eachLeaf(child, (page, leafLevel, lo, hi, rights) => {
       this.#born(space, TLB, leafLevel, page, spanPages(leafLevel), lo, hi, rights, true);
     });
     // Pages that the old table had nothing for may be cached as such.
@@ -240,14 +251,30 @@ export class Tables {
     rights: number,
     cached: boolean,
   ): void {
+    this.#bornAs(orderOf(level), space, cls, level, page, pages, lo, hi, rights, cached);
+  }
+
+  #bornAs(
+    order: number,
+    space: Space,
+    cls: number,
+    level: number,
+    page: number,
+    pages: number,
+    lo: number,
+    hi: number,
+    rights: number,
+    cached: boolean,
+  ): void {
     const { values } = this;
-    let at = values.firstAt(space.id, cls, level, page);
+    let at = space.nrOfOrder[order] === 0 ? -1 : values.firstAt(space.id, cls, order, page);
     while (
       at >= 0 &&
       !(
         values.lo[at] === lo &&
         values.hi[at] === hi &&
         values.rights[at] === rights &&
+        values.level[at] === level &&
         values.cached[at] === (cached ? 1 : 0) &&
         values.page[at] === page &&
         values.pages[at] === pages
@@ -256,7 +283,8 @@ export class Tables {
       at = values.nextAt(at);
     }
     if (at < 0) {
-      at = values.insert(space.id, cls, level, page);
+      at = values.insert(space.id, cls, order, page);
+      values.level[at] = level;
       values.page[at] = page;
       values.pages[at] = pages;
       values.lo[at] = lo;
@@ -279,7 +307,7 @@ export class Tables {
       this.unsettled.add(at);
     } else {
       values.settled[at] = this.step;
-      this.unsettled.delete(at);
+      if (this.unsettled.size > 0) this.unsettled.delete(at);
       // Nothing lags and nothing is cached.
       if (!cached) this.drop(at);
     }
@@ -296,8 +324,8 @@ export class Tables {
     const childLevel = format.childLevel(lo, level);
     if (childLevel >= level) return;
     const pfn = entryPfn(lo, hi);
-    if (holds) this.reach(space, pfn, childLevel, values.home[at], values.rights[at] & format.rights(lo, hi));
-    else this.leave(space, pfn);
+    if (holds) this.tree.reach(space, pfn, childLevel, values.home[at], values.rights[at] & format.rights(lo, hi));
+    else this.tree.leave(space, pfn);
   }
 
   /** A value can no longer be held by anything. */
@@ -305,21 +333,9 @@ export class Tables {
     const { values } = this;
     const space = this.spaces[values.space[at]];
     space.leave(values, at);
-    this.unsettled.delete(at);
+    if (this.unsettled.size > 0) this.unsettled.delete(at);
     if (values.cls[at] === WALK) this.#holdTable(space, at, false);
     values.remove(at);
-  }
-
-  /** A stale copy of an entry that leads to a frame, -1 for none. */
-  pointerTo(pfn: number): number {
-    const { values } = this;
-    for (const space of this.spaces) {
-      for (let at = space.newest; at >= 0; at = values.older[at]) {
-        if (values.cls[at] !== WALK || entryPfn(values.lo[at], values.hi[at]) !== pfn) continue;
-        if (space.unit.format.kind(values.lo[at], values.hi[at], values.level[at]) === TABLE) return at;
-      }
-    }
-    return -1;
   }
 
   /** Leaf values that a copy of an entry may have put into the TLB outside of the pages that an invalidation covered. */
@@ -342,48 +358,23 @@ export class Tables {
     this.#store.newLo = values.newLo[at];
     this.#store.newHi = values.newHi[at];
     if (wasTable) {
-      const child = this.#nodes.get(entryPfn(lo, hi));
+      const child = this.tree.node(entryPfn(lo, hi));
       if (child !== undefined) {
-        this.eachLeaf(child, (page, leafLevel, leafLo, leafHi, rights) => {
-          if (outside(page, spanPages(leafLevel)) && !this.#isCurrent(space, page, leafLo, leafHi)) {
+        this.tree.eachLeaf(child, (page, leafLevel, leafLo, leafHi, rights) => {
+          if (outside(page, spanPages(leafLevel)) && !this.tree.isCurrent(space, page, leafLo, leafHi)) {
             born(page, leafLevel, leafLo, leafHi, rights);
           }
         });
       }
     } else if (space.unit.cachesNotPresent) {
-      const current = this.#childAt(space, level, first);
+      const current = this.tree.childAt(space, level, first);
       if (current !== undefined) {
-        this.eachLeaf(current, (page, leafLevel) => {
+        this.tree.eachLeaf(current, (page, leafLevel) => {
           if (outside(page, spanPages(leafLevel))) born(page, leafLevel, 0, 0, RIGHTS_ALL);
         });
       }
     }
     this.step = before;
-  }
-
-  /** The table that the entry of a level leads to now, in the tree of a space. */
-  #childAt(space: Space, level: number, page: number): TableNode | undefined {
-    for (const pfn of space.roots.keys()) {
-      let node = this.#nodes.get(pfn);
-      while (node !== undefined && node.level >= level) {
-        const index = ((page - node.base) / spanPages(node.level)) & (ENTRIES - 1);
-        const lo = node.words[2 * index];
-        const hi = node.words[2 * index + 1];
-        if (node.format.kind(lo, hi, node.level) !== TABLE) return undefined;
-        const child = this.#nodes.get(entryPfn(lo, hi));
-        if (node.level === level) return child;
-        node = child !== undefined && child.level < node.level ? child : undefined;
-      }
-    }
-    return undefined;
-  }
-
-  /** Whether the tables give this very leaf for a page now. */
-  #isCurrent(space: Space, page: number, lo: number, hi: number): boolean {
-    const table = this.#childAt(space, 2, page);
-    if (table === undefined || table.level !== 1) return false;
-    const index = page % ENTRIES;
-    return table.format.isSame(lo, hi, table.words[2 * index], table.words[2 * index + 1]);
   }
 
   // Invalidations.
@@ -399,12 +390,14 @@ export class Tables {
     }
     const hits = this.#hits;
     hits.length = 0;
-    for (let level = 1; level <= space.unit.levels; level++) {
-      const span = spanPages(level);
+    const top = orderOf(space.unit.levels);
+    for (let order = 0; order <= top; order = orderAfter(order)) {
+      if (space.nrOfOrder[order] === 0) continue;
+      const span = 2 ** order;
       const last = to - 1 - ((to - 1) % span);
       for (let home = from - (from % span); home <= last; home += span) {
         for (let cls = TLB; cls <= WALK; cls++) {
-          for (let at = values.firstAt(space.id, cls, level, home); at >= 0; at = values.nextAt(at)) hits.push(at);
+          for (let at = values.firstAt(space.id, cls, order, home); at >= 0; at = values.nextAt(at)) hits.push(at);
         }
       }
     }
@@ -431,7 +424,7 @@ export class Tables {
     if (leavesOnly || space.oldRoots.length === 0) return;
     const gone = space.oldRoots.filter((root) => root.step < step);
     space.oldRoots = space.oldRoots.filter((root) => root.step >= step);
-    for (const root of gone) this.leave(space, root.pfn);
+    for (const root of gone) this.tree.leave(space, root.pfn);
   }
 
   #cover(at: number, from: number, to: number, leavesOnly: boolean, step: number): void {
@@ -467,65 +460,30 @@ export class Tables {
     const kind = space.unit.format.kind(lo, hi, level);
     if (values.cls[at] === TLB) {
       if (kind === LEAF)
-        this.#leftToDevice(space, at, level, values.home[at], from, to, lo, hi, values.rights[at], step);
+        leftToDevice(
+          values,
+          space,
+          at,
+          values.order[at],
+          level,
+          values.home[at],
+          from,
+          to,
+          lo,
+          hi,
+          values.rights[at],
+          step,
+        );
       return;
     }
-    const child = kind === TABLE ? this.#nodes.get(entryPfn(lo, hi)) : undefined;
+    const child = kind === TABLE ? this.tree.node(entryPfn(lo, hi)) : undefined;
     if (child === undefined) return;
-    this.eachLeaf(child, (page, leafLevel, leafLo, leafHi, rights) => {
+    this.tree.eachLeaf(child, (page, leafLevel, leafLo, leafHi, rights) => {
       const first = Math.max(page, from);
       const end = Math.min(page + spanPages(leafLevel), to);
-      if (first >= end || this.#isCurrent(space, page, leafLo, leafHi)) return;
-      this.#leftToDevice(space, at, leafLevel, page, first, end, leafLo, leafHi, rights, step);
+      if (first >= end || this.tree.isCurrent(space, page, leafLo, leafHi)) return;
+      leftToDevice(values, space, at, orderOf(leafLevel), leafLevel, page, first, end, leafLo, leafHi, rights, step);
     });
-  }
-
-  /** @param at value of the unit that it comes from @param home first page of the entry @param step until when the unit gave it */
-  #leftToDevice(
-    space: Space,
-    at: number,
-    level: number,
-    home: number,
-    from: number,
-    to: number,
-    lo: number,
-    hi: number,
-    rights: number,
-    step: number,
-  ): void {
-    const { values } = this;
-    for (const tlb of space.deviceTlbs) {
-      let held = values.firstAt(tlb.id, TLB, level, home);
-      while (
-        held >= 0 &&
-        !(
-          values.lo[held] === lo &&
-          values.hi[held] === hi &&
-          values.rights[held] === rights &&
-          values.page[held] === from &&
-          values.pages[held] === to - from
-        )
-      ) {
-        held = values.nextAt(held);
-      }
-      if (held < 0) {
-        held = values.insert(tlb.id, TLB, level, home);
-        values.page[held] = from;
-        values.pages[held] = to - from;
-        values.lo[held] = lo;
-        values.hi[held] = hi;
-        values.rights[held] = rights;
-      } else tlb.leave(values, held);
-      tlb.enter(values, held);
-      values.cached[held] = 1;
-      values.step[held] = step;
-      values.settled[held] = step;
-      values.lazy[held] = values.lazy[at];
-      values.timeNs[held] = values.timeNs[at];
-      values.paddr[held] = values.paddr[at];
-      values.newLo[held] = values.newLo[at];
-      values.newHi[held] = values.newHi[at];
-    }
   }
 
   /** Takes a part out of a range that is cached as several pieces. */
@@ -534,8 +492,9 @@ export class Tables {
     const page = values.page[at];
     const end = page + values.pages[at];
     if (page < from && end > to) {
-      const rest = values.insert(values.space[at], TLB, values.level[at], values.home[at]);
+      const rest = values.insert(values.space[at], TLB, values.order[at], values.home[at]);
       for (const field of [
+        values.level,
         values.lo,
         values.hi,
         values.rights,

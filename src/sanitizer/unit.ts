@@ -255,7 +255,7 @@ export abstract class Unit {
     const old = space.oldRoots.findIndex((root) => root.pfn === entry.rootPfn && root.levels === entry.levels);
     // What was noted about the root while nobody used it goes on being true.
     if (old >= 0) space.oldRoots.splice(old, 1);
-    else this.tables.reach(space, entry.rootPfn, entry.levels, 0, entry.rights);
+    else this.tables.tree.reach(space, entry.rootPfn, entry.levels, 0, entry.rights);
   }
 
   #unlink(entry: DeviceEntry, step: number): void {

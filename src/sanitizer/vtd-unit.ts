@@ -99,6 +99,7 @@ export class VtdUnit extends Unit {
     this.#root = entryPfn(this.#word(vtd.RTADDR_REG), this.#word(vtd.RTADDR_REG + 4));
     this.#busOf.clear();
     this.#busOf.set(this.#root, -1);
+    this.tables.watchFrame(this.#root);
     this.#emptiedDevices = -1;
     if (!this.#flushesWithRoot) {
       this.unknown = 'the root pointer was set, and nobody dropped all contexts and then all translations';
@@ -118,6 +119,7 @@ export class VtdUnit extends Unit {
     }
     const table = entryPfn(lo, mem.load32(at + 4));
     this.#busOf.set(table, bus);
+    this.tables.watchFrame(table);
     for (let devfn = 0; devfn < 256; devfn++) this.#contextEntry((bus << 8) | devfn, table, paddr);
   }
 

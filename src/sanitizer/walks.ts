@@ -4,7 +4,7 @@
  */
 import { LEAF, NONE, TABLE, entryPfn, spanPages } from './entry-format.ts';
 import type { Space } from './space.ts';
-import { TLB, WALK } from './stale-values.ts';
+import { TLB, WALK, orderAfter, orderOf } from './stale-values.ts';
 import type { TableNode } from './table-node.ts';
 import type { Tables } from './tables.ts';
 import type { DeviceEntry, DeviceState, StaleEntry, Unit } from './unit.ts';
@@ -43,11 +43,37 @@ export class Walks {
 
   /** Pages, from `page` on, for which the last `inMemory` holds in the same way: the rest of its leaf, or of the hole. */
   sameFor = 1;
+  /** Level 1 table at which the last walk ended, if it did at one, and the entry there. */
+  #ended: TableNode | null = null;
+  #endedAt = 0;
+  /** Whether a table of the last walk holds pieces of larger leaves. */
+  sawPieces = false;
+
+  /** The same, entries included that follow at level 1 and go on with it: with the next frames, or with nothing. */
+  sameForUpTo(most: number): number {
+    const node = this.#ended;
+    if (node === null || most === 1) return this.sameFor;
+    const { words, format } = node;
+    const first = this.#endedAt;
+    const lo = words[2 * first];
+    const hi = words[2 * first + 1];
+    const isNothing = (lo | hi) === 0;
+    // Other entries may speak for one that is not present.
+    if (isNothing ? this.sawPieces : format.kind(lo, hi, 1) !== LEAF) return 1;
+    const leaf = isNothing ? 1 : format.leafPages(lo, hi, 1);
+    const grows = isNothing || leaf > 1 ? 0 : 4096;
+    const end = Math.min(512, first + most, leaf > 1 ? first - (first % leaf) + leaf : 512);
+    let i = first + 1;
+    for (let next = lo + grows; i < end && words[2 * i] === next && words[2 * i + 1] === hi; i++) next += grows;
+    return i - first;
+  }
 
   leafOf(rootPfn: number, levels: number, page: number, rights: number): number {
-    let node = this.#tables.node(rootPfn);
+    let node = this.#tables.tree.node(rootPfn);
     let left = rights;
     this.sameFor = 1;
+    this.#ended = null;
+    this.sawPieces = false;
     if (page >= spanPages(levels + 1)) return NOWHERE;
     while (node !== undefined) {
       const { level, format, words } = node;
@@ -58,11 +84,16 @@ export class Walks {
       const hi = words[2 * index + 1];
       const kind = format.kind(lo, hi, level);
       this.sameFor = span - (page % span);
+      if (node.nrPieces > 0) this.sawPieces = true;
+      if (level === 1) {
+        this.#ended = node;
+        this.#endedAt = index;
+      }
       if (kind === NONE) return NOWHERE;
       left &= format.rights(lo, hi);
       if (kind === LEAF) return left === 0 ? NOWHERE : format.leafPfn(lo, hi, level, page) * 4 + left;
       if (format.childLevel(lo, level) >= level) return NOWHERE;
-      node = this.#tables.node(entryPfn(lo, hi));
+      node = this.#tables.tree.node(entryPfn(lo, hi));
     }
     return NOWHERE;
   }
@@ -100,18 +131,21 @@ export class Walks {
       this.#add(NOWHERE, source);
       return;
     }
-    this.#walk(space, this.#tables.node(entry.rootPfn), page, entry.rights, source);
+    this.#walk(space, this.#tables.tree.node(entry.rootPfn), page, entry.rights, source);
   }
 
   /** Translations that the TLB may hold under a tag. */
   #byTlb(space: Space, page: number, stale: StaleEntry | null): void {
     const { values } = this.#tables;
-    for (let level = 1; level <= space.unit.levels; level++) {
-      const home = level === 1 ? page : page - (page % spanPages(level));
-      for (let at = values.firstAt(space.id, TLB, level, home); at >= 0; at = values.nextAt(at)) {
+    const top = orderOf(space.unit.levels);
+    for (let order = 0; order <= top; order = orderAfter(order)) {
+      if (space.nrOfOrder[order] === 0) continue;
+      const home = order === 0 ? page : page - (page % 2 ** order);
+      for (let at = values.firstAt(space.id, TLB, order, home); at >= 0; at = values.nextAt(at)) {
         if (page < values.page[at] || page >= values.page[at] + values.pages[at]) continue;
-        const lo = values.lo[at];
+        const lo = this.#tables.loAt(at, page);
         const hi = values.hi[at];
+        const level = values.level[at];
         const { format } = space.unit;
         const rights = values.rights[at] & format.rights(lo, hi);
         const isNothing = format.kind(lo, hi, level) === NONE || rights === 0;
@@ -134,7 +168,7 @@ export class Walks {
     this.#through(space, level, words[2 * index], words[2 * index + 1], page, rights, source);
     if (level === 1 || space.nrLive === 0) return;
     const home = page - (page % span);
-    for (let at = values.firstAt(space.id, WALK, level, home); at >= 0; at = values.nextAt(at)) {
+    for (let at = values.firstAt(space.id, WALK, orderOf(level), home); at >= 0; at = values.nextAt(at)) {
       const from = { ...source, value: at, space };
       this.#through(space, level, values.lo[at], values.hi[at], page, rights, from);
     }
@@ -147,7 +181,7 @@ export class Walks {
     if (kind === NONE || left === 0) this.#add(NOWHERE, source);
     else if (kind === LEAF) this.#add(format.leafPfn(lo, hi, level, page) * 4 + left, source);
     else if (kind === TABLE && format.childLevel(lo, level) < level) {
-      this.#walk(space, this.#tables.node(entryPfn(lo, hi)), page, left, source);
+      this.#walk(space, this.#tables.tree.node(entryPfn(lo, hi)), page, left, source);
     } else this.#add(NOWHERE, source);
   }
 
@@ -156,8 +190,8 @@ export class Walks {
    * @returns the outcome, or NOWHERE
    */
   replicaOf(entry: DeviceEntry, page: number): number {
-    if (entry.kind !== 'table' || this.#tables.node(entry.rootPfn)?.format.hasReplicas !== true) return NOWHERE;
-    let node = this.#tables.node(entry.rootPfn);
+    if (entry.kind !== 'table' || this.#tables.tree.node(entry.rootPfn)?.format.hasReplicas !== true) return NOWHERE;
+    let node = this.#tables.tree.node(entry.rootPfn);
     while (node !== undefined) {
       const { level, format, words } = node;
       const span = spanPages(level);
@@ -173,7 +207,7 @@ export class Walks {
       const lo = words[2 * index];
       const hi = words[2 * index + 1];
       if (format.kind(lo, hi, level) !== TABLE || format.childLevel(lo, level) >= level) return NOWHERE;
-      node = this.#tables.node(entryPfn(lo, hi));
+      node = this.#tables.tree.node(entryPfn(lo, hi));
     }
     return NOWHERE;
   }

@@ -6,8 +6,9 @@ export interface OpsWatcher {
   /** A callback that is part of a longer call begins. @param queued what it unmaps is left to a flush queue */
   enter(queued: boolean): void;
   leave(): void;
-  /** A callback that may be a call of its own. */
-  own<R>(name: string, body: () => R): R;
+  /** A callback that may be a call of its own begins. @returns whether it is; then `end` must follow */
+  begin(name: string): boolean;
+  end(): void;
   mapped(domain: IommuDomain, iova: number, paddr: number, nrBytes: number, prot: number): void;
   /** A map failed, whatever of it was mapped before. */
   mapFailed(domain: IommuDomain): void;
@@ -43,37 +44,54 @@ export function watchOps(ops: IommuOps, watcher: OpsWatcher): void {
     return nrBytes;
   });
   const iotlbSyncMap = ops.iotlbSyncMap.bind(ops);
-  set('iotlbSyncMap', (domain, iova, nrBytes) =>
-    watcher.own('iotlb_sync_map', () => iotlbSyncMap(domain, iova, nrBytes)),
-  );
+  set('iotlbSyncMap', (domain, iova, nrBytes) => {
+    const isCall = watcher.begin('iotlb_sync_map');
+    try {
+      return iotlbSyncMap(domain, iova, nrBytes);
+    } finally {
+      if (isCall) watcher.end();
+    }
+  });
   const iotlbSync = ops.iotlbSync.bind(ops);
   set('iotlbSync', (domain, gather) => {
-    watcher.own('iotlb_sync', () => {
+    const isCall = watcher.begin('iotlb_sync');
+    try {
       iotlbSync(domain, gather);
       watcher.synced(gather);
-    });
+    } finally {
+      if (isCall) watcher.end();
+    }
   });
   const flushIotlbAll = ops.flushIotlbAll.bind(ops);
   set('flushIotlbAll', (domain) => {
-    watcher.own('flush_iotlb_all', () => {
+    const isCall = watcher.begin('flush_iotlb_all');
+    try {
       flushIotlbAll(domain);
       watcher.flushed(domain);
-    });
+    } finally {
+      if (isCall) watcher.end();
+    }
   });
   const attachDev = ops.attachDev.bind(ops);
-  set('attachDev', (domain, device) =>
-    watcher.own('attach_dev', () => {
+  set('attachDev', (domain, device) => {
+    const isCall = watcher.begin('attach_dev');
+    try {
       const errno = attachDev(domain, device);
       if (errno === 0) watcher.moved(domain, device);
       return errno;
-    }),
-  );
+    } finally {
+      if (isCall) watcher.end();
+    }
+  });
   const detachDev = ops.detachDev.bind(ops);
   set('detachDev', (domain, device) => {
-    watcher.own('detach_dev', () => {
+    const isCall = watcher.begin('detach_dev');
+    try {
       detachDev(domain, device);
       watcher.moved(null, device);
-    });
+    } finally {
+      if (isCall) watcher.end();
+    }
   });
   const direct = ops.mapSgDirect?.bind(ops);
   if (direct === undefined) return;

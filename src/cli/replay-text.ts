@@ -20,7 +20,7 @@ export function replayText(report: ReplayReport): string {
   ];
   if (grouping.rule === NOT_GROUPED) return `${lines[0]}\ninterrupted while reading: nothing was replayed\n`;
   const doubts = [
-    grouping.ambiguous > 0 ? `${count(grouping.ambiguous)} of them ambiguous` : '',
+    grouping.ambiguous > 0 ? `${count(grouping.ambiguous)} ambiguous` : '',
     grouping.overlapping > 0 ? `${count(grouping.overlapping)} overlapping` : '',
     grouping.unmapWithoutMap > 0
       ? counted(grouping.unmapWithoutMap, 'unmap of an earlier mapping', 'unmaps of earlier mappings')

@@ -38,6 +38,11 @@ const REPAIRED = -1.5;
 /** Doubtful unmaps that are remembered, and how long they may be given to another domain. */
 const MAX_DOUBTFUL = 64;
 const DOUBT_NS = 1e9;
+/**
+ * An unmap counts as ambiguous when the chance that it was strict where lazy is told, or the other way, is larger (chains.ts);
+ * and all unmaps of a domain are when more of what its addresses show contradicts what is told of it.
+ */
+const DOUBT = 0.05;
 /** Calls unmapped last whose successors are looked out for: as many rings may a device have. */
 const SEQUENCES = 16;
 
@@ -71,6 +76,7 @@ class DomainView {
   /** Live calls by first page. */
   readonly live = new Map<number, LiveCall>();
 
+  nrUnmapped = 0;
   #nrCalls = 0;
   /** Numbers of the calls that ended last. */
   readonly #ended: number[] = Array.from({ length: SEQUENCES }, () => -2);
@@ -90,6 +96,7 @@ class DomainView {
 
   /** A call was unmapped. */
   ended({ timeNs, number }: LiveCall, nowNs: number): void {
+    this.nrUnmapped += 1;
     this.#lives.add(Math.max(0, nowNs - timeNs), this.live.size);
     if (this.#ended.includes(number - 1)) this.#nrInSequence += 1;
     this.#ended[this.#nrEnded % SEQUENCES] = number;
@@ -120,7 +127,8 @@ class DomainView {
 }
 
 /**
- * Attributes the calls of a finished first pass.
+ * Attributes the calls of a finished first pass. Adds to the grouper's `ambiguous` the unmaps that could as well have been a
+ * domain's that unmaps the other way.
  * @returns for each domain the first event at which it unmapped lazily: 0 for always, Infinity for never
  */
 export function attribute(grouper: Grouper): readonly number[] {
@@ -136,6 +144,8 @@ class Attribution {
   readonly #bytes: number[] = [];
   readonly #domainOfSlot: number[] = [];
   #doubtful: Doubtful[] = [];
+  /** Unmaps that could have been another domain's. */
+  readonly #choices: { readonly event: number; readonly candidates: readonly Candidate[] }[] = [];
 
   constructor(grouper: Grouper) {
     this.#grouper = grouper;
@@ -161,7 +171,32 @@ class Attribution {
         domains[event] = this.#unmap(call, decisions[event], domains[event], context);
       }
     }
-    return this.#lazyFrom();
+    const lazyFrom = this.#lazyFrom();
+    this.#grouper.counts.ambiguous += this.#countAmbiguous(lazyFrom);
+    return lazyFrom;
+  }
+
+  /** Unmaps of domains whose addresses contradict what is told of them, and those whose other candidates are too likely. */
+  #countAmbiguous(lazyFrom: readonly number[]): number {
+    if (lazyFrom.every((from) => from === lazyFrom[0])) return 0;
+    const { domains } = this.#grouper;
+    const isClear = this.#domains.map(({ mode }) => mode.contradicted <= DOUBT);
+    let nr = 0;
+    for (const [number, { nrUnmapped }] of this.#domains.entries()) if (!isClear[number]) nr += nrUnmapped;
+    for (const { event, candidates } of this.#choices) {
+      if (!isClear[domains[event]]) continue;
+      const isLazy = event >= lazyFrom[domains[event]];
+      const best = candidates[0].score;
+      let all = 0;
+      let others = 0;
+      for (const { domain, score } of candidates) {
+        const likelihood = Math.exp(score - best);
+        all += likelihood;
+        if (event >= lazyFrom[domain.number] !== isLazy) others += likelihood;
+      }
+      if (others > DOUBT * all) nr += 1;
+    }
+    return nr;
   }
 
   /** A domain that shows nothing does as the one that shows most. */
@@ -275,6 +310,7 @@ class Attribution {
       return number;
     }
     if (candidates.length > 1) {
+      this.#choices.push({ event: unmapped.event, candidates });
       this.#doubtful.push({ ...unmapped, domain: domain.number, ended, candidates });
       if (this.#doubtful.length > 2 * MAX_DOUBTFUL) this.#doubtful = this.#doubtful.slice(-MAX_DOUBTFUL);
     }

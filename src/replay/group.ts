@@ -54,6 +54,7 @@ export interface GroupingCounts {
   told: number;
   /** Calls found by rule 2 or 3. */
   inferred: number;
+  /** Calls whose extent is a guess among alternatives; with `attribute`, also unmaps of which it is one whether they were strict. */
   ambiguous: number;
   unmapWithoutMap: number;
 }

@@ -40,6 +40,12 @@ export class UnmapMode {
     return this.#againstLazy < this.#againstStrict ? this.#lazyFrom : Infinity;
   }
 
+  /** Share of the observations that contradict the history taken: those of another domain, when attribution went wrong. */
+  get contradicted(): number {
+    const against = Math.min(this.#againstStrict, this.#againstLazy - CHANGE_COST);
+    return this.nrObserved === 0 ? 0 : Math.max(0, against) / this.nrObserved;
+  }
+
   /** An unmap. */
   unmapped(event: number, timeNs: number): void {
     if (timeNs - this.#lastNs > this.#pauseNs) {

@@ -29,7 +29,7 @@ export interface ReplayReport {
     /** `dma-events` (exact), `inferred`, or both; `none` when the trace was not read to its end, the numbers below are 0 then. */
     readonly rule: string;
     readonly mapCalls: number;
-    /** Map calls whose begin or end is a guess among alternatives. */
+    /** Map calls whose begin or end is a guess among alternatives; under `recorded` also unmaps that may have been strict or lazy. */
     readonly ambiguous: number;
     /** Map calls that found their pages mapped in the same domain. */
     readonly overlapping: number;

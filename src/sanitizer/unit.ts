@@ -123,7 +123,7 @@ export class Command {
 const ADDRESS_BITS = 52;
 
 /**
- * Pages that an address with a size bit stands for: 2^(n + 1), for the n ones from bit 12 up (PCIe ATS 10.3.1; AMD 48882 2.4.3).
+ * Pages that an address with a size bit stands for: 2^(n + 1), for the n ones from bit 12 up (PCI Express Base 10.3.1; AMD 48882 2.4.3 and 2.4.4).
  * @returns Infinity for everything
  */
 export function sizedRange(lo: number, hi: number): number {

@@ -3,7 +3,7 @@ export { attribute } from './attribution.ts';
 export type { HardwareFacts, ReplayChoice } from './choice.ts';
 export { ChoiceProblem, PRESETS_OF, chooseHardware, planTrace } from './choice.ts';
 export type { CommandCounts, CommandSet, PageCommand } from './commands.ts';
-export { PageLog } from './commands.ts';
+export { CommandKind, PageLog } from './commands.ts';
 export type { ComparedBy, Comparison, PredictedSide } from './compare.ts';
 export { agrees, compareRun, lcsLength, linearize } from './compare.ts';
 export { Contexts } from './contexts.ts';
@@ -22,6 +22,7 @@ export type { ComparedRun, PolicyOptions, PolicyResults, PolicyTurns } from './p
 export { playPolicies } from './policy-runs.ts';
 export type { RecordReader, SpillStore } from './record-log.ts';
 export { BLOCK_DOUBLES, RecordLog } from './record-log.ts';
+export type { RunObserver } from './run-observer.ts';
 export type { TraceDomain } from './topology.ts';
 export { sidOf } from './topology.ts';
 export { VTD_COMMANDS } from './vtd-commands.ts';

@@ -23,10 +23,21 @@ function touched(step: Step): readonly number[] | null {
   return null;
 }
 
-/** Compares the two after one step. @returns null when it was no DMA or both agree */
-function differenceAfter(ours: Rig, other: Rig, step: Step, nr: number, names: readonly string[]): Difference | null {
-  const cells = touched(step);
-  if (cells === null) return null;
+/**
+ * Compares the two after one step. @param nr of the step. @param names of the registers. @param more cells to look at
+ * @returns null when it was no DMA or both agree
+ */
+export function differenceAfter(
+  ours: Rig,
+  other: Rig,
+  step: Step,
+  nr: number,
+  names: readonly string[],
+  more: readonly number[] = [],
+): Difference | null {
+  const reached = touched(step);
+  if (reached === null) return null;
+  const cells = [...reached, ...more];
   const a = ours.observe(cells);
   const b = other.observe(cells);
   const what: { name: string; ours: number; other: number }[] = [];

@@ -9,7 +9,7 @@ import { BIG_PAGES, DATA_PAGES, INDEXES, tableAt } from './arena.ts';
 import type { Step, WatchedRegister } from './program.ts';
 
 /** Where QEMU has its fault record, its invalidation registers (CAP.FRO, ECAP.IRO). Ours are configured alike. */
-const FRCD = 0x220;
+export const FRCD = 0x220;
 const IVA = 0xf0;
 const IOTLB = IVA + 8;
 

@@ -45,7 +45,8 @@ const READ_BYTES = 1 << 16;
 
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
-function sleepMs(ms: number): void {
+/** Blocks this thread. */
+export function sleepMs(ms: number): void {
   Atomics.wait(sleeper, 0, 0, ms);
 }
 
@@ -120,9 +121,10 @@ export class QemuProcess {
     }
     const said = this.#said();
     this.close();
-    throw new QemuError(
-      `${binary} does not start${said === '' ? '; is it installed? (Debian: apt-get install qemu-system-x86)' : `: ${said}`}`,
-    );
+    if (said === '' || said.includes('failed to run command')) {
+      throw new QemuError(`${binary} does not start; is it installed? (Debian: apt-get install qemu-system-x86)`);
+    }
+    throw new QemuError(`${binary} does not start: ${said}`);
   }
 
   /** The end of what the process printed. */
@@ -136,6 +138,7 @@ export class QemuProcess {
 
   /** Sends text. At most 64 KiB may be unread on the other side, or this blocks: read the answers in between. */
   write(text: string): void {
+    if (!running.has(this)) throw new QemuError('QEMU is gone');
     writeSync(this.#input, text);
   }
 

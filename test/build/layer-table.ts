@@ -13,7 +13,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   check: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'machine', 'sanitizer'],
   sanitizer: ['base', 'spec', 'mem', 'iommu'],
   qemu: ['base', 'spec', 'mem', 'pt', 'iommu', 'drivers'],
-  oracle: ['base', 'spec', 'mem', 'hw', 'qemu'],
+  oracle: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'qemu'],
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
   audit: ['base', 'spec', 'trace', 'replay'],

@@ -52,8 +52,14 @@ export interface AmdviConfig {
   readonly pagesDropDomain?: boolean;
   /** The walk checks what it reads: levels, skipped address bits, address bits above the levels, reserved bits, PR of leaves. */
   readonly checksWalk?: boolean;
-  /** TV = 0 passes addresses through, like V = 0. */
+  /** TV = 0 passes addresses through, like mode 0. */
   readonly passesWithoutTranslation?: boolean;
+  /** Pages that pass through (mode 0) are cached in the IOTLB, with IR and IW as rights. */
+  readonly holdsPassThrough?: boolean;
+  /** A page has the rights of its leaf alone, once the entries above it let the access that walked them through. */
+  readonly leafRightsOnly?: boolean;
+  /** The IOTLB is asked before the device table: a cached page outlives its entry there. Needs tagBySid. */
+  readonly iotlbBeforeDevice?: boolean;
   /** Events are written to the log. */
   readonly logsEvents?: boolean;
   /** An illegal command stops the command buffer. False: the head passes over it. */
@@ -90,6 +96,9 @@ const DEFAULT: Omit<FullAmdviConfig, 'holdsNotPresent'> = {
   pagesDropDomain: false,
   checksWalk: true,
   passesWithoutTranslation: false,
+  holdsPassThrough: false,
+  leafRightsOnly: false,
+  iotlbBeforeDevice: false,
   logsEvents: true,
   stopsAtIllegal: true,
   comWaitIntClears: true,
@@ -120,6 +129,9 @@ export const AMDVI_QEMU: AmdviConfig = {
   pagesDropDomain: true,
   checksWalk: false,
   passesWithoutTranslation: true,
+  holdsPassThrough: true,
+  leafRightsOnly: true,
+  iotlbBeforeDevice: true,
   logsEvents: false,
   stopsAtIllegal: false,
   comWaitIntClears: false,
@@ -148,6 +160,9 @@ export function fullAmdviConfig(config: AmdviConfig): FullAmdviConfig {
     throw new RangeError(
       'AmdviConfig.holdsNotPresent needs npCache: with NpCache = 0 what is not present is never cached',
     );
+  }
+  if (full.iotlbBeforeDevice && !full.tagBySid) {
+    throw new RangeError('AmdviConfig.iotlbBeforeDevice needs tagBySid: the domain is in the device table entry');
   }
   return full;
 }

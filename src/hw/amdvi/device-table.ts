@@ -191,7 +191,7 @@ export class DeviceTable {
     if (reserved !== 0) return facts | (FAULT_DTE_RESERVED << FAULT_SHIFT);
     // 5. TV = 0: whatever needs a walk ends here.
     if ((w0 & DTE_TV_W0) === 0) {
-      return this.#config.passesWithoutTranslation ? domain : facts | (FAULT_NO_TRANSLATION << FAULT_SHIFT);
+      return this.#config.passesWithoutTranslation ? facts : facts | (FAULT_NO_TRANSLATION << FAULT_SHIFT);
     }
     // 6. Levels that this unit has.
     const levels = (w0 >>> DTE_MODE_SHIFT_W0) & DTE_MODE_MASK;

@@ -21,7 +21,7 @@ export interface DmaCookieOptions {
   readonly flushQueue?: FlushQueueOptions;
   /** What happens around releases and windows; see FlushQueueOwner. */
   readonly released?: (iova: number, nrBytes: number) => void;
-  readonly windowClosed?: (queuedNs: number, flushedNs: number) => void;
+  readonly windowClosed?: (queuedNs: number, flushedNs: number, iova: number, nrBytes: number) => void;
   /** Gives table pages back. Lazy mode needs it, since the queue holds them until its flush; strict mode has no use for it. */
   readonly freeTables?: (tables: readonly number[]) => void;
 }

@@ -45,7 +45,7 @@ export interface FlushQueueOwner {
   /** Table pages that no cached walk can reach any more. */
   freeTables(tables: readonly number[]): void;
   /** The stale window of a range ended: from `queuedNs` to `flushedNs` a device could still reach it. */
-  windowClosed(queuedNs: number, flushedNs: number): void;
+  windowClosed(queuedNs: number, flushedNs: number, iova: number, nrBytes: number): void;
 }
 
 const NO_TABLES: readonly number[] = [];
@@ -159,8 +159,9 @@ export class FlushQueue {
       if (ring === undefined) continue;
       // What was queued while the flush ran is not covered by it.
       while (ring.open !== ring.tail && ring.counter[ring.open] < this.#flushFinish) {
-        this.#owner.windowClosed(ring.queuedNs[ring.open], now);
-        ring.open = (ring.open + 1) % this.#size;
+        const { open } = ring;
+        this.#owner.windowClosed(ring.queuedNs[open], now, ring.iova[open], ring.nrBytes[open]);
+        ring.open = (open + 1) % this.#size;
         this.#nrOpen -= 1;
       }
     }

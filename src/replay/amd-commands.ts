@@ -1,6 +1,7 @@
 /** AMD-Vi commands (specification 48882, 2.4) as a replay counts and compares them. */
 import { amdvi } from '../spec/index.ts';
-import type { CommandCounts, CommandSet, PageCommand } from './commands.ts';
+import type { CommandSet, PageCommand } from './commands.ts';
+import { CommandKind } from './commands.ts';
 
 /** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used for each command. */
 const {
@@ -13,6 +14,7 @@ const {
   INV_PDE_W2,
   INV_SIZE_W2,
 } = amdvi;
+const { page: PAGE, global: GLOBAL, context: CONTEXT, wait: WAIT, other: OTHER } = CommandKind;
 const TWO_20: number = 2 ** 20;
 /** Page number of the address that means all pages of the domain: 0x7fff_ffff_ffff_f000. */
 const ALL_PAGES: number = 2 ** 51 - 1;
@@ -34,17 +36,12 @@ export const AMD_COMMANDS: CommandSet = {
   model: 'amdvi',
   keysPerPage: KEYS_PER_PAGE,
 
-  count(counts: CommandCounts, _w0: number, w1: number): boolean {
-    counts.total += 1;
+  kindOf(_w0: number, w1: number): CommandKind {
     const operation = w1 >>> CMD_OP_SHIFT_W1;
-    if (operation === CMD_INVALIDATE_IOMMU_PAGES) {
-      counts.page += 1;
-      return true;
-    }
-    if (operation === CMD_COMPLETION_WAIT) counts.wait += 1;
-    else if (operation === CMD_INVALIDATE_DEVTAB_ENTRY) counts.context += 1;
-    else if (operation === CMD_INVALIDATE_IOMMU_ALL) counts.global += 1;
-    return false;
+    if (operation === CMD_INVALIDATE_IOMMU_PAGES) return PAGE;
+    if (operation === CMD_COMPLETION_WAIT) return WAIT;
+    if (operation === CMD_INVALIDATE_DEVTAB_ENTRY) return CONTEXT;
+    return operation === CMD_INVALIDATE_IOMMU_ALL ? GLOBAL : OTHER;
   },
 
   pageKey(w2: number, w3: number): number {
@@ -57,13 +54,21 @@ export const AMD_COMMANDS: CommandSet = {
   },
 
   describe(key: number): PageCommand {
-    const flags = key % KEYS_PER_PAGE;
-    const page = (key - flags) / KEYS_PER_PAGE;
-    const pde = (flags & INV_PDE_W2) !== 0;
-    if ((flags & INV_SIZE_W2) === 0) return { iova: address(page), pages: 1, pde };
-    if (page === ALL_PAGES) return { iova: '0x0', pages: 'all', pde };
-    const pages = selectedPages(page);
-    return { iova: address(page - (page % pages)), pages, pde };
+    const pde = ((key % KEYS_PER_PAGE) & INV_PDE_W2) !== 0;
+    const pages = this.nrPages(key);
+    return { iova: address(this.firstPage(key)), pages: pages === 0 ? 'all' : pages, pde };
+  },
+
+  firstPage(key: number): number {
+    const page = Math.floor(key / KEYS_PER_PAGE);
+    const nr = this.nrPages(key);
+    return nr === 0 ? 0 : page - (page % nr);
+  },
+
+  nrPages(key: number): number {
+    const page = Math.floor(key / KEYS_PER_PAGE);
+    if (((key % KEYS_PER_PAGE) & INV_SIZE_W2) === 0) return 1;
+    return page === ALL_PAGES ? 0 : selectedPages(page);
   },
 };
 

@@ -17,6 +17,27 @@ export interface CommandCounts {
   total: number;
 }
 
+/** What a command does, as far as a replay tells commands apart. The columns of `CommandCounts`. */
+export const CommandKind = { page: 0, domain: 1, global: 2, context: 3, wait: 4, other: 5 } as const;
+export type CommandKind = (typeof CommandKind)[keyof typeof CommandKind];
+
+/** Local copies: V8 reloads exported bindings at every use, and these are used for each command. */
+const { page: PAGE, domain: DOMAIN, global: GLOBAL, context: CONTEXT, wait: WAIT } = CommandKind;
+
+/** Adds one command to counts. @returns true when it is a page-selective invalidation */
+export function countCommand(counts: CommandCounts, kind: CommandKind): boolean {
+  counts.total += 1;
+  if (kind === PAGE) {
+    counts.page += 1;
+    return true;
+  }
+  if (kind === WAIT) counts.wait += 1;
+  else if (kind === DOMAIN) counts.domain += 1;
+  else if (kind === GLOBAL) counts.global += 1;
+  else if (kind === CONTEXT) counts.context += 1;
+  return false;
+}
+
 /** Fresh counts, all zero. */
 export function noCommands(): CommandCounts {
   return { page: 0, domain: 0, global: 0, context: 0, wait: 0, total: 0 };
@@ -33,13 +54,16 @@ export interface CommandSet {
   readonly model: 'vtd' | 'amdvi';
   /** How much a key grows by per page of its address. */
   readonly keysPerPage: number;
-  /** Adds one command to counts. @returns true when it is a page-selective invalidation */
-  count(counts: CommandCounts, w0: number, w1: number, w2: number, w3: number): boolean;
+  kindOf(w0: number, w1: number): CommandKind;
   /** A page-selective invalidation without its domain as a number that can be compared: address, extent, hints. */
   pageKey(w2: number, w3: number): number;
   /** Domain id of a page-selective invalidation. */
   pageDomain(w0: number, w1: number): number;
   describe(key: number): PageCommand;
+  /** Number of the first page that a key selects; where it selects all, 0. */
+  firstPage(key: number): number;
+  /** Pages that a key selects, 0 for all of the domain. */
+  nrPages(key: number): number;
 }
 
 /** A growing list of doubles. */

@@ -1,7 +1,7 @@
 export { AMD_COMMANDS, selectedPages } from './amd-commands.ts';
 export { attribute } from './attribution.ts';
 export type { CommandCounts, CommandSet, PageCommand } from './commands.ts';
-export { PageLog } from './commands.ts';
+export { CommandKind, PageLog } from './commands.ts';
 export type { ComparedBy, Comparison, PredictedSide } from './compare.ts';
 export { agrees, compareRun, lcsLength, linearize } from './compare.ts';
 export { Contexts } from './contexts.ts';
@@ -18,6 +18,7 @@ export type { MarkCounts, RunOptions, RunResult, UnmapPolicy } from './player.ts
 export { Player, UNMAP_POLICIES } from './player.ts';
 export type { RecordReader, SpillStore } from './record-log.ts';
 export { BLOCK_DOUBLES, RecordLog } from './record-log.ts';
+export type { RunObserver } from './run-observer.ts';
 export type { TraceDomain } from './topology.ts';
 export { sidOf } from './topology.ts';
 export { VTD_COMMANDS } from './vtd-commands.ts';

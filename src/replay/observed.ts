@@ -5,7 +5,7 @@
 import { amdvi, vtd } from '../spec/index.ts';
 import { AMD_COMMANDS } from './amd-commands.ts';
 import type { CommandCounts, CommandSet } from './commands.ts';
-import { Doubles, noCommands } from './commands.ts';
+import { Doubles, countCommand, noCommands } from './commands.ts';
 import { VTD_COMMANDS } from './vtd-commands.ts';
 
 /** State of a log where it has a mark. */
@@ -34,7 +34,7 @@ export abstract class Observed {
   /** One command, in the order of execution. */
   command(w0: number, w1: number, w2: number, w3: number, line: number): void {
     const { commands } = this;
-    if (!commands.count(this.counts, w0, w1, w2, w3)) return;
+    if (!countCommand(this.counts, commands.kindOf(w0, w1))) return;
     this.keys.push(commands.pageKey(w2, w3));
     this.domains.push(commands.pageDomain(w0, w1));
     this.lines.push(line);

@@ -22,6 +22,7 @@ import { noCommands } from './commands.ts';
 import { CommandRecorder } from './recorder.ts';
 import type { RecordReader } from './record-log.ts';
 import { Renames } from './renames.ts';
+import type { RunObserver } from './run-observer.ts';
 import { TICK_MS } from './tick.ts';
 
 /** `recorded`: each domain as the trace shows it, strict and from some time on lazy. Needs a plan with `lazyFrom`. */
@@ -38,6 +39,8 @@ export interface RunOptions {
   readonly cachingMode: boolean;
   /** Keeps the sequence of page-selective invalidations, for a comparison. */
   readonly keepPages?: boolean;
+  /** Is told of all that happens from the first call on: what powering the machine up takes comes before. */
+  readonly observer?: RunObserver;
 }
 
 /** State of the command counters where the trace has a mark. */
@@ -109,6 +112,7 @@ export class Player {
   readonly #plan: Plan;
   readonly #reader: RecordReader;
   readonly #recorder: CommandRecorder;
+  readonly #observer: RunObserver | null;
   readonly #domains: (DomainState | undefined)[] = [];
   readonly #windows = new Histogram();
   readonly #marks: MarkCounts[] = [];
@@ -144,6 +148,8 @@ export class Player {
     const model = options.model ?? 'vtd';
     this.#recorder = new CommandRecorder(commandSet(model), options.keepPages ?? false);
     this.machine = makeMachine({ ...options, model }, plan, this.#recorder);
+    this.#observer = options.observer ?? null;
+    if (this.#observer !== null) this.#recorder.watch(this.#observer, this.machine.clock);
     this.#reader = plan.calls.reader();
   }
 
@@ -171,6 +177,7 @@ export class Player {
       const timeNs = data[at + 3];
       const nrChunks = data[at + 5] | 0;
       recorder.window = data[at + 4];
+      recorder.domain = domain;
       if (this.#nextDeadlineNs <= timeNs) this.#fire(timeNs);
       clock.advanceTo(timeNs);
       this.#nrDone += 1;
@@ -257,8 +264,9 @@ export class Player {
       clock.advanceTo(this.#nextDeadlineNs);
       const before = this.#invalidations();
       this.#nextDeadlineNs = Infinity;
-      for (const state of this.#domains) {
+      for (const [number, state] of this.#domains.entries()) {
         if (state === undefined) continue;
+        this.#recorder.domain = number;
         state.cookie.timeout();
         this.#nextDeadlineNs = Math.min(this.#nextDeadlineNs, state.cookie.deadlineNs);
       }
@@ -296,7 +304,10 @@ export class Player {
         for (const pfn of tables) pages.free(pfn);
       },
       released: (iova, nrBytes) => this.#released(number, iova, nrBytes),
-      windowClosed: (queuedNs, flushedNs) => this.#windows.add(flushedNs - queuedNs),
+      windowClosed: (queuedNs, flushedNs, iova, nrBytes) => {
+        this.#windows.add(flushedNs - queuedNs);
+        this.#observer?.windowClosed(number, iova, nrBytes, queuedNs, flushedNs);
+      },
     });
     // Also where the hardware forces strict: the run shows what lazy would do there.
     if (this.#options.unmapFlush === 'lazy') cookie.startQueue();
@@ -335,6 +346,9 @@ export class Player {
     const { sid } = state;
     if (nrBytes > LONGEST) this.#untouched += untouchedOf(nrBytes);
     if (sid >= 0) this.#access(sid, iova, nrBytes);
+    const nrNotPresent = this.#notPresent;
+    const nrStale = this.#stale;
+    this.#observer?.map(this.#recorder.domain, iova, nrBytes, this.machine.clock.nowNs());
     const before = this.#invalidations();
     const result = state.cookie.mapAt(iova, this.#chunks, nrChunks, IOMMU_READ | IOMMU_WRITE);
     this.#mapCommands += this.#invalidations() - before;
@@ -344,7 +358,22 @@ export class Player {
       return;
     }
     if (sid < 0) return;
-    if (nrBytes > LONGEST) return this.#checkSparsely(sid, iova, nrBytes, nrChunks);
+    if (nrBytes > LONGEST) this.#checkSparsely(sid, iova, nrBytes, nrChunks);
+    else this.#checkAll(sid, iova, nrBytes, nrChunks);
+    if (this.#observer !== null) this.#showViolations(this.#observer, iova, nrNotPresent, nrStale);
+  }
+
+  /** Tells of the violations since there were so many. */
+  #showViolations(observer: RunObserver, iova: number, nrNotPresent: number, nrStale: number): void {
+    const timeNs = this.machine.clock.nowNs();
+    const { domain } = this.#recorder;
+    const notPresent = this.#notPresent - nrNotPresent;
+    const stale = this.#stale - nrStale;
+    if (notPresent > 0) observer.violation(true, domain, iova, notPresent, timeNs);
+    if (stale > 0) observer.violation(false, domain, iova, stale, timeNs);
+  }
+
+  #checkAll(sid: number, iova: number, nrBytes: number, nrChunks: number): void {
     this.#access(sid, iova, nrBytes);
     const outcomes = this.#outcomes;
     const chunks = this.#chunks;
@@ -425,6 +454,8 @@ export class Player {
       state.lazyFrom = Infinity;
     }
     const isLazy = this.#lazy && state.cookie.isLazy;
+    const nrStale = this.#stale;
+    this.#observer?.unmap(this.#recorder.domain, iova, nrBytes, this.machine.clock.nowNs(), isLazy);
     const before = this.#invalidations();
     // Queued pages are marked before the call: it may flush and release this very range.
     if (isLazy && iova === start && nrBytes <= MAX_TRACKED) state.queued.add(iova, iova + nrBytes);
@@ -443,6 +474,7 @@ export class Player {
     const nr = this.#access(sid, iova, nrBytes);
     const outcomes = this.#outcomes;
     for (let index = 0; index < nr; index++) if (outcomes[index] >= 0) this.#stale += 1;
+    if (this.#observer !== null) this.#showViolations(this.#observer, iova, this.#notPresent, nrStale);
   }
 
   /** Page-selective invalidations so far; null unless `keepPages`. */

@@ -1,7 +1,8 @@
 /** VT-d invalidation descriptors (specification rev. 4.1, 6.5.2) as a replay counts and compares them. */
 import { fromWords } from '../base/index.ts';
 import { vtd } from '../spec/index.ts';
-import type { CommandCounts, CommandSet, PageCommand } from './commands.ts';
+import type { CommandSet, PageCommand } from './commands.ts';
+import { CommandKind } from './commands.ts';
 
 /** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used for each command. */
 const {
@@ -17,6 +18,8 @@ const {
   SS_ADDR_MASK_HI,
 } = vtd;
 
+const { page: PAGE, domain: DOMAIN, global: GLOBAL, context: CONTEXT, wait: WAIT, other: OTHER } = CommandKind;
+
 /** A key is page number * 128 + AM * 2 + IH. */
 const KEYS_PER_PAGE = 128;
 
@@ -24,23 +27,15 @@ export const VTD_COMMANDS: CommandSet = {
   model: 'vtd',
   keysPerPage: KEYS_PER_PAGE,
 
-  count(counts: CommandCounts, w0: number): boolean {
-    counts.total += 1;
+  kindOf(w0: number): CommandKind {
     const type = w0 & 0xf;
-    const granularity = (w0 >>> DESC_GRANULARITY_SHIFT) & 3;
     if (type === DESC_IOTLB) {
-      if (granularity === GRANULARITY_PAGE) {
-        counts.page += 1;
-        return true;
-      }
-      if (granularity === GRANULARITY_DOMAIN) counts.domain += 1;
-      else counts.global += 1;
-    } else if (type === DESC_CONTEXT) {
-      counts.context += 1;
-    } else if (type === DESC_WAIT) {
-      counts.wait += 1;
+      const granularity = (w0 >>> DESC_GRANULARITY_SHIFT) & 3;
+      if (granularity === GRANULARITY_PAGE) return PAGE;
+      return granularity === GRANULARITY_DOMAIN ? DOMAIN : GLOBAL;
     }
-    return false;
+    if (type === DESC_CONTEXT) return CONTEXT;
+    return type === DESC_WAIT ? WAIT : OTHER;
   },
 
   pageKey(w2: number, w3: number): number {
@@ -56,5 +51,15 @@ export const VTD_COMMANDS: CommandSet = {
     const low = key % KEYS_PER_PAGE;
     const page = (key - low) / KEYS_PER_PAGE;
     return { iova: `0x${(page * 4096).toString(16)}`, am: low >> 1, ih: (low & 1) === 1 };
+  },
+
+  // The hardware masks address bits below AM (6.5.2.3).
+  firstPage(key: number): number {
+    const page = Math.floor(key / KEYS_PER_PAGE);
+    return page - (page % this.nrPages(key));
+  },
+
+  nrPages(key: number): number {
+    return 2 ** ((key % KEYS_PER_PAGE) >> 1);
   },
 };

@@ -17,7 +17,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
   audit: ['base', 'spec', 'trace', 'replay'],
-  report: ['base', 'replay', 'audit', 'trace'],
+  report: ['base', 'replay', 'audit', 'trace', 'check'],
   cli: ['base', 'mem', 'iommu', 'trace', 'machine', 'drivers', 'check', 'replay', 'audit', 'report'],
 };
 

@@ -46,6 +46,14 @@ export { amdCommand, vtdCommand, vtdRegisterCommand } from './explorer/commands.
 export { deviceName } from './explorer/decision.ts';
 export type { Counterexample, Exploration, ExploreOptions, ExploreVerdict, Reachable } from './explorer/explore.ts';
 export { explore } from './explorer/explore.ts';
-export type { PlayedStep } from './explorer/player.ts';
+export type { HeldEntry, Mark, MarkKind, Marks } from './explorer/marks.ts';
+export type { PlayedStep, Watcher } from './explorer/player.ts';
 export type { PlayedSchedule, Schedule, ScheduleWorld } from './explorer/schedule.ts';
-export { loadSchedule, playSchedule, SCHEDULE_SCHEMA, saveSchedule, ScheduleError } from './explorer/schedule.ts';
+export {
+  SCHEDULE_SCHEMA,
+  ScheduleError,
+  loadSchedule,
+  playSchedule,
+  saveSchedule,
+  watchSchedule,
+} from './explorer/schedule.ts';

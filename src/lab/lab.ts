@@ -41,6 +41,9 @@ interface Buffer {
   readonly nr: number;
 }
 
+const INTERRUPTS = 'addresses from 0xfee00000 to 0xfeefffff are interrupts and never translated';
+const isInterrupt = (page: number, nr: number): boolean =>
+  page <= LAST_INTERRUPT_PAGE && page + nr > FIRST_INTERRUPT_PAGE;
 const refused = (text: string): Outcome => ({ result: 'refused', text });
 
 export class Lab {
@@ -165,9 +168,7 @@ export class Lab {
   #map(page: number, nr: number, isScattered: boolean): Outcome {
     const space = this.#space;
     if (space === null) return refused('mappings belong to the scenario; choose the next call');
-    if (page <= LAST_INTERRUPT_PAGE && page + nr > FIRST_INTERRUPT_PAGE) {
-      return refused('addresses from 0xfee00000 to 0xfeefffff are interrupts and never translated');
-    }
+    if (isInterrupt(page, nr)) return refused(INTERRUPTS);
     const last = space.domain?.apertureLast ?? Infinity;
     if ((page + nr) * PAGE - 1 > last) return refused(`the address space ends at ${hex(last)}`);
     const memory = MEMORY + this.#nrMaps * MEMORY_STEP;
@@ -221,7 +222,8 @@ export class Lab {
     const { machine } = this.stage;
     const { mem } = machine;
     const { state, answer } = this.#promised({ sid, iova: page * PAGE });
-    const mayPass = answer.paddr >= 0 && (access === ACCESS_READ ? answer.read : answer.write);
+    if (isInterrupt(page, 1)) return refused(INTERRUPTS);
+    const mayPass = state === 'mapped' && (access === ACCESS_READ ? answer.read : answer.write);
     const paddr = machine.unit.translate(sid, page * PAGE, access);
     if (paddr < 0) {
       return mayPass
@@ -235,8 +237,9 @@ export class Lab {
       access === ACCESS_WRITE
         ? `wrote ${hex(this.#step)} to ${hex(paddr)}`
         : `read ${hex(mem.deviceLoad32(paddr) >>> 0)} from ${hex(paddr)}`;
+    if (state === 'queued' && paddr === answer.paddr)
+      return { result: 'open', text: `${did}: unmapped, and the flush still waits in the queue` };
     if (mayPass && paddr === answer.paddr) return { result: 'reached', text: `${did}, as promised` };
-    if (state === 'queued') return { result: 'open', text: `${did}: unmapped, and the flush still waits in the queue` };
     return {
       result: 'leak',
       text: `${did}, where ${answer.paddr < 0 ? 'nothing was promised' : `${hex(answer.paddr)} was promised`}`,

@@ -42,6 +42,8 @@ export type { Case, CaseResult, SuiteChoice } from './suite.ts';
 export { PRESETS_OF, isFinding, playCase, setupText, suiteCases, suiteSetups } from './suite.ts';
 export type { Agreement, AgreementCase, Compared } from './explorer/agreement.ts';
 export { agreement, mutantCases, scenarioCases } from './explorer/agreement.ts';
+export { amdCommand, vtdCommand, vtdRegisterCommand } from './explorer/commands.ts';
+export { deviceName } from './explorer/decision.ts';
 export type { Counterexample, Exploration, ExploreOptions, ExploreVerdict, Reachable } from './explorer/explore.ts';
 export { explore } from './explorer/explore.ts';
 export type { HeldEntry, Mark, MarkKind, Marks } from './explorer/marks.ts';

@@ -15,6 +15,8 @@ import type { ContractId, Finding } from './finding.ts';
 import type { Promised } from './promises.ts';
 import type { Due } from './reports.ts';
 import { freedFinding, leftFinding, memoryFinding, staleFinding, unknownFinding } from './reports.ts';
+import type { Possible } from './possible.ts';
+import { possibleOf } from './possible.ts';
 import { Tables } from './tables.ts';
 import type { DeviceState, Unit } from './unit.ts';
 import { FROM_MEMORY, NOWHERE, Walks } from './walks.ts';
@@ -91,6 +93,15 @@ export class Sanitizer implements PlatformWatcher {
       staleMost: tables?.values.nrMost ?? 0,
       tables: tables?.tree.size ?? 0,
     };
+  }
+
+  /** Where walks of a page may end for a device, whatever its unit holds; empty for a device that no unit has an entry of. */
+  possible(sid: number, iova: number): Possible[] {
+    const { tables, walks } = this.#ready();
+    return this.#units.flatMap(({ unit }) => {
+      const state = unit.devices.get(sid);
+      return state === undefined ? [] : possibleOf(tables, walks, unit, state, Math.floor(iova / PAGE));
+    });
   }
 
   // Set-up.

@@ -12,6 +12,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   machine: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma'],
   check: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'machine', 'sanitizer'],
   sanitizer: ['base', 'spec', 'mem', 'iommu'],
+  lab: ['base', 'spec', 'mem', 'hw', 'iommu', 'drivers', 'machine', 'sanitizer', 'check'],
   qemu: ['base', 'spec', 'mem', 'pt', 'iommu', 'drivers'],
   oracle: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'qemu'],
   trace: ['base'],

@@ -35,7 +35,7 @@ export function possibleOf(tables: Tables, walks: Walks, unit: Unit, state: Devi
   walks.all(unit, state, page);
   const found = walks.outcomes.map((outcome, i): Possible => {
     const paddr = outcome === NOWHERE ? -1 : Math.floor(outcome / 4) * PAGE;
-    return { paddr, rights: outcome === NOWHERE ? 0 : outcome % 4, ...described(tables, walks.sources[i]) };
+    return { paddr, rights: outcome === NOWHERE ? 0 : outcome % 4, ...described(tables, walks.sources[i], page) };
   });
   const seen = new Set<string>();
   return found
@@ -48,7 +48,11 @@ export function possibleOf(tables: Tables, walks: Walks, unit: Unit, state: Devi
     .sort((a, b) => Number(b.from === 'memory') - Number(a.from === 'memory'));
 }
 
-function described(tables: Tables, { value, entry, space, isOldRoot }: Source): Omit<Possible, 'paddr' | 'rights'> {
+function described(
+  tables: Tables,
+  { value, entry, space, isOldRoot }: Source,
+  page: number,
+): Omit<Possible, 'paddr' | 'rights'> {
   if (value >= 0) {
     const { values } = tables;
     const inUnit = values.cls[value] === TLB ? 'iotlb' : 'structure';
@@ -58,7 +62,7 @@ function described(tables: Tables, { value, entry, space, isOldRoot }: Source): 
     const hi = values.hi[value];
     const table =
       tables.spaces[values.space[value]].unit.format.kind(lo, hi, level) === TABLE ? entryPfn(lo, hi) * PAGE : -1;
-    return { from, level, table, text: describeValue(tables, value), store: wordsOf(tables, value) };
+    return { from, level, table, text: describeValue(tables, value), store: wordsOf(tables, value, page) };
   }
   if (isOldRoot) {
     const domain = space?.domainId ?? -1;

@@ -78,7 +78,7 @@ export class AmdviProgram {
 
   #random(): void {
     const kind = this.#rng.below(1000);
-    if (kind < 400) this.#dmaWrite();
+    if (kind < 370) this.#dmaWrite();
     else if (kind < 430) this.#dmaCopy();
     else if (kind < 700) this.#anyEntry();
     else if (kind < 760) this.#device();

@@ -106,8 +106,8 @@ function reach(machine: Machine, devices: readonly Device[], iova: number): Reac
     leaf = walkVtd(machine.mem, root, sid, iova);
   } else if (machine instanceof AmdMachine) {
     const base = amdvi.DEV_TABLE_REG;
-    const devices = fromWords(machine.unit.read32(base) & -4096, machine.unit.read32(base + 4) & 0xfffff);
-    leaf = walkAmdvi(machine.mem, devices, sid, iova);
+    const table = fromWords(machine.unit.read32(base) & -4096, machine.unit.read32(base + 4) & 0xfffff);
+    leaf = walkAmdvi(machine.mem, table, sid, iova);
   } else {
     throw new TypeError('a machine of no known architecture');
   }
@@ -126,7 +126,7 @@ function phasesOf({ name, folder }: Recording): Phases {
     // QEMU's AMD unit has NpCache always.
     cachingMode: model === 'amdvi' || name.includes('-cmon-'),
   });
-  const domainsTold = plan.rule === 'dma-events' && plan.inferredDomains === 0;
+  const domainsTold = plan.rule.startsWith('dma-events') && plan.inferredDomains === 0;
   const live = new Map<string, Live>();
   const names = [''];
   let phase = new Map<number, Reached[]>();

@@ -119,7 +119,7 @@ describe('the command', () => {
     const nrRunning = (): number =>
       listed()
         .split('\n')
-        .filter((line) => line.startsWith(QEMU) && line.includes(mark)).length;
+        .filter((line) => line.startsWith(QEMU) && line.includes(mark) && line.includes('-qtest')).length;
     const child = spawn(process.execPath, [MAIN, '--qemu', mark, '--steps', '1000000'], {
       stdio: 'ignore',
       env: { ...process.env, TMPDIR: folder },
@@ -129,9 +129,14 @@ describe('the command', () => {
       expect(nrRunning()).toBe(nr);
     };
     await until(1);
+    // It has its files open, so they are removed as soon as it answers.
+    const files = (): string => execFileSync('ls', [folder], { encoding: 'utf8' });
+    for (let tries = 0; tries < 200 && files().includes('iommukit-qemu-'); tries++) {
+      await new Promise((done) => setTimeout(done, 50));
+    }
     child.kill('SIGKILL');
     await until(0);
-    expect(execFileSync('ls', [folder], { encoding: 'utf8' })).not.toContain('iommukit-qemu-');
+    expect(files()).not.toContain('iommukit-qemu-');
   });
 
   it('refuses a file that is no program', (context) => {

@@ -2,11 +2,13 @@
 import { TWO_32 } from '../base/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { amdvi } from '../spec/index.ts';
+import type { Command } from './command.ts';
+import { rangeStart, sizedRange } from './command.ts';
 import type { EntryFormat } from './entry-format.ts';
 import { AMD_FORMAT, entryPfn } from './entry-format.ts';
 import type { Tables } from './tables.ts';
 import type { DeviceEntry, StaleEntry } from './unit.ts';
-import { BLOCKED, Command, Unit, sizedRange } from './unit.ts';
+import { BLOCKED, Unit } from './unit.ts';
 
 const PASS: DeviceEntry = { kind: 'pass', domainId: 0, rootPfn: 0, levels: 0, rights: 3, hasAts: false };
 
@@ -110,34 +112,33 @@ export class AmdviUnit extends Unit {
     const step = ++this.tables.step;
     switch (w1 >>> amdvi.CMD_OP_SHIFT_W1) {
       case amdvi.CMD_INVALIDATE_DEVTAB_ENTRY:
-        return Command.device(step, 0, w0 & amdvi.CMD_DEVICE_MASK_W0, 0);
+        return this.commands.device(step, 0, w0 & amdvi.CMD_DEVICE_MASK_W0, 0);
       case amdvi.CMD_INVALIDATE_IOMMU_PAGES:
         return this.#pages(step, w1 & amdvi.CMD_DOMAIN_MASK_W1, w2, w3);
       case amdvi.CMD_INVALIDATE_IOTLB_PAGES:
-        return Command.deviceTlb(step, w0 & amdvi.CMD_DEVICE_MASK_W0, w2, w3, (w2 & amdvi.INV_SIZE_W2) !== 0);
+        return this.commands.deviceTlb(step, w0 & amdvi.CMD_DEVICE_MASK_W0, w2, w3, (w2 & amdvi.INV_SIZE_W2) !== 0);
       case amdvi.CMD_INVALIDATE_IOMMU_ALL:
         // Everything, the copies of device table entries included: two commands in one.
-        this.submit(new Command('all-devices', step));
-        return new Command('all', ++this.tables.step);
+        this.submit(this.commands.take('all-devices', step));
+        return this.commands.take('all', ++this.tables.step);
       case amdvi.CMD_COMPLETION_WAIT: {
         const paddr = (w1 & amdvi.ADDR_MASK_HI) * TWO_32 + ((w0 & -8) >>> 0);
         const data = (w3 >>> 0) * TWO_32 + (w2 >>> 0);
         const { mem } = this.platform;
         const held = mem.load32(paddr) >>> 0;
         const isBlind = (w0 & amdvi.WAIT_STORE_W0) === 0 || (mem.load32(paddr + 4) >>> 0) * TWO_32 + held >= data;
-        return Command.wait(step, paddr, data, isBlind);
+        return this.commands.wait(step, paddr, data, isBlind);
       }
       default:
-        return new Command('other', step);
+        return this.commands.take('other', step);
     }
   }
 
   #pages(step: number, domainId: number, w2: number, w3: number): Command {
     const leavesOnly = (w2 & amdvi.INV_PDE_W2) === 0;
     const pages = (w2 & amdvi.INV_SIZE_W2) === 0 ? 1 : sizedRange(w2, w3);
-    if (pages === Infinity) return Command.domain('domain', step, domainId, leavesOnly);
-    const named = (w3 >>> 0) * 2 ** 20 + (w2 >>> 12);
-    return Command.pages(step, domainId, named - (named % pages), pages, leavesOnly);
+    if (pages === Infinity) return this.commands.domain('domain', step, domainId, leavesOnly);
+    return this.commands.pages(step, domainId, rangeStart(w2, w3, pages), pages, leavesOnly);
   }
 
   /** Software reads a number of 64 bits in halves, the low one first. */

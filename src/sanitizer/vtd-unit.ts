@@ -2,11 +2,13 @@
 import { TWO_32 } from '../base/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { vtd } from '../spec/index.ts';
+import type { Command } from './command.ts';
+import { rangeStart } from './command.ts';
 import type { EntryFormat } from './entry-format.ts';
 import { VTD_FORMAT, entryPfn } from './entry-format.ts';
 import type { Tables } from './tables.ts';
 import type { DeviceEntry, StaleEntry } from './unit.ts';
-import { BLOCKED, Command, Unit } from './unit.ts';
+import { BLOCKED, Unit } from './unit.ts';
 
 const ENTRY_BYTES = 16;
 /** Requester bits that the function masks 0..3 leave out. */
@@ -180,30 +182,30 @@ export class VtdUnit extends Unit {
       case vtd.DESC_IOTLB:
         return this.#iotlbCommand(step, granularity, domainId, w2, w3);
       case vtd.DESC_DEVICE_IOTLB:
-        return Command.deviceTlb(step, w1 & 0xffff, w2, w3, (w2 & 1) !== 0);
+        return this.commands.deviceTlb(step, w1 & 0xffff, w2, w3, (w2 & 1) !== 0);
       case vtd.DESC_WAIT: {
         const paddr = (w3 >>> 0) * TWO_32 + ((w2 & -4) >>> 0);
         const isBlind = (w0 & vtd.WAIT_SW) === 0 || this.platform.mem.load32(paddr) === w1;
-        return Command.wait(step, paddr, w1, isBlind);
+        return this.commands.wait(step, paddr, w1, isBlind);
       }
       default:
-        return new Command('other', step);
+        return this.commands.take('other', step);
     }
   }
 
   #contextCommand(step: number, granularity: number, domainId: number, sid: number, mask: number): Command {
-    if (granularity === vtd.GRANULARITY_GLOBAL) return new Command('all-devices', step);
-    if (granularity === vtd.GRANULARITY_DOMAIN) return Command.domain('devices-of-domain', step, domainId, false);
-    return Command.device(step, domainId, sid, FUNCTION_MASKS[mask]);
+    if (granularity === vtd.GRANULARITY_GLOBAL) return this.commands.take('all-devices', step);
+    if (granularity === vtd.GRANULARITY_DOMAIN) return this.commands.domain('devices-of-domain', step, domainId, false);
+    return this.commands.device(step, domainId, sid, FUNCTION_MASKS[mask]);
   }
 
   #iotlbCommand(step: number, granularity: number, domainId: number, lo: number, hi: number): Command {
-    if (granularity === vtd.GRANULARITY_GLOBAL) return new Command('all', step);
-    if (granularity === vtd.GRANULARITY_DOMAIN) return Command.domain('domain', step, domainId, false);
-    const pages = 2 ** (lo & vtd.IOTLB_DESC_AM_MASK_W2);
-    const named = (hi >>> 0) * 2 ** 20 + (lo >>> 12);
+    if (granularity === vtd.GRANULARITY_GLOBAL) return this.commands.take('all', step);
+    if (granularity === vtd.GRANULARITY_DOMAIN) return this.commands.domain('domain', step, domainId, false);
+    const order = lo & vtd.IOTLB_DESC_AM_MASK_W2;
+    const pages = order < 31 ? 1 << order : 2 ** order;
     const leavesOnly = (lo & vtd.IOTLB_DESC_IH_W2) !== 0;
-    return Command.pages(step, domainId, named - (named % pages), pages, leavesOnly);
+    return this.commands.pages(step, domainId, rangeStart(lo, hi, pages), pages, leavesOnly);
   }
 
   #contextRequest(hi: number): Command {
@@ -216,7 +218,7 @@ export class VtdUnit extends Unit {
       lo >>> vtd.CCMD_SID_SHIFT_LO,
       hi & 3,
     );
-    this.#note(command);
+    this.note(command);
     return command;
   }
 
@@ -230,14 +232,8 @@ export class VtdUnit extends Unit {
       lo,
       this.#word(this.#ivaOffset + 4),
     );
-    this.#note(command);
+    this.note(command);
     return command;
-  }
-
-  #note(command: Command): void {
-    this.nrInvalidations += 1;
-    this.recent.push(command);
-    if (this.recent.length > 8) this.recent.shift();
   }
 
   protected override proves(wait: Command, value: number): boolean {

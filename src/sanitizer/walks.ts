@@ -83,12 +83,12 @@ export class Walks {
       const lo = words[2 * index];
       const hi = words[2 * index + 1];
       const kind = format.kind(lo, hi, level);
-      this.sameFor = span - (page % span);
       if (node.nrPieces > 0) this.sawPieces = true;
       if (level === 1) {
         this.#ended = node;
         this.#endedAt = index;
       }
+      if (kind !== TABLE) this.sameFor = level === 1 ? 1 : span - (page - Math.floor(page / span) * span);
       if (kind === NONE) return NOWHERE;
       left &= format.rights(lo, hi);
       if (kind === LEAF) return left === 0 ? NOWHERE : format.leafPfn(lo, hi, level, page) * 4 + left;

@@ -8,6 +8,12 @@ import type { Tables } from './tables.ts';
 import type { DeviceState, Unit } from './unit.ts';
 import { FROM_MEMORY, NOWHERE, Walks } from './walks.ts';
 
+/** Whether no cache can say anything but what memory says. */
+function isQuietFor({ stale, space, tlb }: DeviceState): boolean {
+  if (stale.length > 0 || (tlb !== null && tlb.nrLive > 0)) return false;
+  return space === null || (space.nrLive === 0 && space.oldRoots.length === 0);
+}
+
 export class Judge {
   /** Pages judged. */
   nrPages = 0;
@@ -63,7 +69,7 @@ export class Judge {
   #pagesFor(unit: Unit, state: DeviceState, call: string, promise: Promised, contract: ContractId): boolean {
     const walks = this.#walks;
     const isGone = promise.kind === 'gone';
-    const isQuiet = this.#isQuiet(unit, state);
+    const isQuiet = isQuietFor(state);
     for (let i = 0; i < promise.pages;) {
       const page = promise.page + i;
       const expected = isGone ? NOWHERE : (promise.pfn + i) * 4 + promise.rights;
@@ -91,14 +97,6 @@ export class Judge {
     return true;
   }
 
-  /** Whether no cache can say anything but what memory says. */
-  #isQuiet(unit: Unit, state: DeviceState): boolean {
-    if (state.stale.length > 0 || (state.tlb !== null && state.tlb.nrLive > 0)) return false;
-    if (state.current.kind !== 'table') return true;
-    const space = unit.spaceOf(state.current.domainId);
-    return space === undefined || (space.nrLive === 0 && space.oldRoots.length === 0);
-  }
-
   /** C-ATTACH: a device uses what it was attached to and nothing else. */
   device(call: string, domain: IommuDomain | null, device: Device): void {
     if (this.#domainOf.get(device.sid) !== domain) return;
@@ -122,8 +120,8 @@ export class Judge {
         this.#report(leftFinding(due, unit, state, state.left));
         continue;
       }
-      if (state.current.kind !== 'table') continue;
-      const space = unit.space(state.current.domainId);
+      const { space } = state;
+      if (space === null) continue;
       for (const old of space.oldRoots) {
         const node = tables.tree.node(old.pfn);
         if (node === undefined) continue;
@@ -146,8 +144,8 @@ export class Judge {
     for (const sid of this.#sidsOf(domain)) {
       for (const unit of this.#units) {
         const state = unit.devices.get(sid);
-        const space = state?.current.kind === 'table' ? unit.spaceOf(state.current.domainId) : undefined;
-        if (state === undefined || space === undefined) continue;
+        if (state === undefined || state.space === null) continue;
+        const { space } = state;
         for (const tag of state.tlb === null ? [space] : [space, state.tlb]) {
           for (let at = tag.oldest; at >= 0; at = values.newer[at]) {
             // What a device kept is dated by the invalidation that took it from the unit, which this flush has sent.

@@ -18,6 +18,8 @@ export class TableTree {
   readonly #bySlot: (TableNode | undefined)[] = [];
   /** Number of tables. */
   size = 0;
+  /** Changes with every entry above level 1 and with every table that comes or goes. */
+  version = 0;
 
   constructor(mem: PhysMem) {
     this.#mem = mem;
@@ -44,6 +46,7 @@ export class TableTree {
       while (this.#bySlot.length <= slot) this.#bySlot.push(undefined);
       this.#bySlot[slot] = node;
       this.size += 1;
+      this.version += 1;
       for (let i = 0; i < ENTRIES; i++) node.countPieces(words[2 * i], words[2 * i + 1], 1);
     }
     const at = node.spaces.indexOf(space);
@@ -73,6 +76,7 @@ export class TableTree {
     if (node.spaces.length > 0) return;
     this.#bySlot[this.#mem.slotOf(pfn)] = undefined;
     this.size -= 1;
+    this.version += 1;
   }
 
   #eachTable(node: TableNode, seen: (pfn: number, level: number, base: number, rights: number) => void): void {

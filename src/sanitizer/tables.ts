@@ -76,6 +76,7 @@ export class Tables {
       this.#leavesStored(node, first, last, page);
       return false;
     }
+    this.tree.version += 1;
     for (let i = first; i <= last; i++) {
       const oldLo = node.words[2 * i];
       const oldHi = node.words[2 * i + 1];

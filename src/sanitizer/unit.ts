@@ -38,6 +38,8 @@ export interface DeviceState {
   readonly sid: number;
   current: DeviceEntry;
   stale: StaleEntry[];
+  /** Of its current entry, when that leads to tables. */
+  space: Space | null;
   /** Its own TLB, when an entry ever let it have one. */
   tlb: Space | null;
   /** An entry that it had ATS by. The TLB may hold anything of that until it is emptied; `step`: until when it could ask. */
@@ -101,14 +103,10 @@ export abstract class Unit {
     return space;
   }
 
-  spaceOf(domainId: number): Space | undefined {
-    return this.#spaces.get(domainId);
-  }
-
   device(sid: number): DeviceState {
     let state = this.devices.get(sid);
     if (state === undefined) {
-      state = { sid, current: BLOCKED, stale: [], tlb: null, left: null };
+      state = { sid, current: BLOCKED, stale: [], space: null, tlb: null, left: null };
       this.devices.set(sid, state);
     }
     return state;
@@ -124,6 +122,7 @@ export abstract class Unit {
     const lags = this.storesLag;
     if (entry.kind === 'table') this.#link(entry);
     state.current = entry;
+    state.space = entry.kind === 'table' ? this.space(entry.domainId) : null;
     if (cached || lags) {
       const same = state.stale.findIndex((stale) => sameEntry(stale.entry, before));
       const stale: StaleEntry = {

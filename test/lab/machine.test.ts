@@ -11,6 +11,7 @@ import {
   scenarioActions,
   scenariosFor,
   snapshotAt,
+  storyEnds,
 } from '../../src/lab/index.ts';
 import { stageSetup } from '../../src/lab/config.ts';
 import type { LabConfig, LabProgram, LabRun, Result } from '../../src/lab/index.ts';
@@ -56,6 +57,22 @@ describe('the dispute of April 2019', () => {
       expect(now.findings).toEqual([]);
     },
   );
+
+  test('the story has all of these ends', () => {
+    const ends = storyEnds().map(({ arch, mapFlush, caller, result }) => [arch, mapFlush, caller, result]);
+    expect(new Set(ends.map(String))).toEqual(new Set(cases.map(String)));
+    // Four pages apart from each other: per callback four commands, per call one, from a caller that maps them in one call.
+    const cost = (mapFlush: MapFlush): unknown[] =>
+      storyEnds()
+        .filter((end) => end.mapFlush === mapFlush && end.caller === 'dma-iommu')
+        .map(({ nrCommands }) => nrCommands);
+    expect([cost('none'), cost('caller'), cost('map'), cost('sync-map')]).toEqual([
+      [0, 0],
+      [1, 1],
+      [4, 4],
+      [1, 1],
+    ]);
+  });
 
   test.each(['intel', 'amd'] as const)('%s: the stale entry, and what the sanitizer says of it', (arch) => {
     const { now } = run('p40000.m40000_1', { arch, mapFlush: 'none' });

@@ -6,6 +6,7 @@ import type { Answer, LabSnapshot, MayHold } from '../../../src/lab/index.ts';
 import { Panel, Scroll } from './machine-panels.tsx';
 import type { Tone } from './marks.tsx';
 import { Mark } from './marks.tsx';
+import { CONTRACT_WORDS } from './words.ts';
 
 function isSame(a: Answer, b: Answer): boolean {
   return a.paddr === b.paddr && a.read === b.read && a.write === b.write;
@@ -159,7 +160,8 @@ export function FindingsPanel({ now }: { readonly now: LabSnapshot }): JSX.Eleme
           {findings.map((finding, at) => (
             <li key={at}>
               <p>
-                <Mark tone="bad">{finding.contract}</Mark> in <code>{finding.call}</code>: {finding.stale}.
+                <Mark tone="bad">{finding.contract}</Mark> ({CONTRACT_WORDS[finding.contract]}), in{' '}
+                <code>{finding.call}</code>: {finding.stale}.
               </p>
               <details>
                 <summary>What would have helped</summary>

@@ -92,7 +92,8 @@ export function Story({ state }: { readonly state: LabState | null }): JSX.Eleme
       <p class="quiet">
         “caller” is the patch of 2019: it mends the DMA API, and VFIO, which calls the core directly, still faults. The
         answer was that the core must keep the promise for everybody: per callback (“map”), or once per call
-        (“sync-map”), which takes fewer commands.
+        (“sync-map”). The DMA API maps the four pages in one call and saves commands by that; VFIO makes a call for each
+        piece of memory.
       </p>
       {current === undefined ? null : (
         <p>

@@ -1,5 +1,5 @@
 /** Short words for choices. */
-import type { CallerKind } from '../../../src/check/index.ts';
+import type { CallerKind, ContractId } from '../../../src/check/index.ts';
 import type { MapFlush, UnmapFlush } from '../../../src/drivers/index.ts';
 
 export const POLICY_WORDS: Readonly<Record<MapFlush, string>> = {
@@ -19,6 +19,16 @@ export const CALLER_WORDS: Readonly<Record<CallerKind, string>> = {
   'dma-iommu': 'DMA API',
   vfio: 'VFIO',
   iommufd: 'iommufd',
+};
+
+/** What was promised, by the ids of docs/contracts.md. */
+export const CONTRACT_WORDS: Readonly<Record<ContractId, string>> = {
+  'C-MAP-VISIBLE': 'when a map returns, the mapping works',
+  'C-UNMAP-GONE': 'when an unmap returns, the page is out of reach',
+  'C-TABLE-LIVE': 'no table is freed that hardware may still read',
+  'C-LAZY-BOUND': 'a queued unmap is flushed in time, and before its address is used again',
+  'C-ROLLBACK': 'of a map that failed nothing stays',
+  'C-ATTACH': 'after an attach or detach only the new address space counts',
 };
 
 /** Terms of the page, for who meets them first. */

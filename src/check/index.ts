@@ -42,8 +42,18 @@ export type { Case, CaseResult, SuiteChoice } from './suite.ts';
 export { PRESETS_OF, isFinding, playCase, setupText, suiteCases, suiteSetups } from './suite.ts';
 export type { Agreement, AgreementCase, Compared } from './explorer/agreement.ts';
 export { agreement, mutantCases, scenarioCases } from './explorer/agreement.ts';
+export { amdCommand, vtdCommand, vtdRegisterCommand } from './explorer/commands.ts';
+export { deviceName } from './explorer/decision.ts';
 export type { Counterexample, Exploration, ExploreOptions, ExploreVerdict, Reachable } from './explorer/explore.ts';
 export { explore } from './explorer/explore.ts';
-export type { PlayedStep } from './explorer/player.ts';
+export type { HeldEntry, Mark, MarkKind, Marks } from './explorer/marks.ts';
+export type { PlayedStep, Watcher } from './explorer/player.ts';
 export type { PlayedSchedule, Schedule, ScheduleWorld } from './explorer/schedule.ts';
-export { loadSchedule, playSchedule, SCHEDULE_SCHEMA, saveSchedule, ScheduleError } from './explorer/schedule.ts';
+export {
+  SCHEDULE_SCHEMA,
+  ScheduleError,
+  loadSchedule,
+  playSchedule,
+  saveSchedule,
+  watchSchedule,
+} from './explorer/schedule.ts';

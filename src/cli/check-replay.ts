@@ -1,6 +1,6 @@
 /** `iommukit check --replay FILE`: plays a schedule that the explorer saved, step by step, on the concrete hardware. */
 import { readFileSync } from 'node:fs';
-import type { PlayedSchedule, Schedule } from '../check/index.ts';
+import type { MarkKind, PlayedSchedule, Schedule } from '../check/index.ts';
 import { MUTANTS, SCENARIOS, ScheduleError, loadSchedule, playSchedule } from '../check/index.ts';
 import { FileError, codeOf } from './file-error.ts';
 
@@ -36,11 +36,33 @@ export function replaySchedule(path: string): Replayed {
   }
 }
 
+const MARK_TEXTS: Readonly<Record<MarkKind, string>> = {
+  cached: 'cached here',
+  'made-stale': 'made stale here',
+  'returned-too-early': 'returned too early',
+  'freed-too-early': 'freed too early',
+  'used-stale': 'used while stale',
+  'left-wrong': 'wrong from here on, with no cache to blame',
+};
+
+/** Marks of a step: `<- made stale here: cached translation ...`. */
+function markedText({ broken }: PlayedSchedule, step: number): string[] {
+  return (broken?.marks ?? [])
+    .filter(({ at }) => at === step)
+    .map(({ mark, entry }) => {
+      const what = entry < 0 || broken === null ? '' : `: ${broken.held[entry].text}`;
+      return `${' '.repeat(17)}^ ${MARK_TEXTS[mark]}${what}`;
+    });
+}
+
 export function replayedText({ schedule, played }: Replayed): string {
   const lines = [
     `${schedule.scenario} on ${schedule.setup.arch}, ${schedule.setup.caller}${schedule.driver === null ? '' : `, with bug ${schedule.driver}`}`,
     '',
-    ...played.steps.map(({ step, by, text }) => `${String(step).padStart(5)}  ${by.padEnd(8)}  ${text}`),
+    ...played.steps.flatMap(({ step, by, text }, index) => [
+      `${String(step).padStart(5)}  ${by.padEnd(8)}  ${text}`,
+      ...markedText(played, index),
+    ]),
     '',
     played.isShown
       ? `FINDING ${schedule.contract}, as the file says`

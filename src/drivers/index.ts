@@ -8,6 +8,7 @@ export {
   DeviceTable,
   DomainFlusher,
   amdPreset,
+  invalidateAll,
   invalidateAllPages,
   invalidateCovering,
   invalidateDevtabEntry,

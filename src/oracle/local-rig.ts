@@ -16,6 +16,8 @@ export interface OracleUnit extends MmioDevice {
 }
 
 export interface LocalRigOptions {
+  /** Memory that exists already. Default: one with all pages that programs look for tables in. */
+  readonly mem?: PhysMem;
   readonly makeUnit: (mem: PhysMem, clock: ManualClock) => OracleUnit;
   /** Requester ids of the devices. */
   readonly sids: readonly number[];
@@ -23,7 +25,7 @@ export interface LocalRigOptions {
 }
 
 export class LocalRig implements Rig {
-  readonly mem: PhysMem = new PhysMem();
+  readonly mem: PhysMem;
   readonly unit: OracleUnit;
   readonly sids: readonly number[];
   readonly #registers: readonly WatchedRegister[];
@@ -31,7 +33,8 @@ export class LocalRig implements Rig {
   constructor(options: LocalRigOptions) {
     this.sids = options.sids;
     this.#registers = options.registers;
-    for (const pfn of tablePages()) this.mem.ensure(pfn);
+    this.mem = options.mem ?? new PhysMem();
+    if (options.mem === undefined) for (const pfn of tablePages()) this.mem.ensure(pfn);
     this.unit = options.makeUnit(this.mem, new ManualClock());
   }
 

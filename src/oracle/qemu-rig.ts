@@ -9,10 +9,10 @@ export class QemuRig implements Rig {
   readonly #base: number;
   readonly #registers: readonly WatchedRegister[];
 
-  /** @throws QemuError */
-  constructor(options: QemuMachineOptions, registers: readonly WatchedRegister[]) {
-    this.board = new QemuBoard(options);
-    this.#base = options.arch === 'intel' ? VTD_BASE : AMDVI_BASE;
+  /** @param machine a board that runs, or what to start one with. @throws QemuError */
+  constructor(machine: QemuBoard | QemuMachineOptions, registers: readonly WatchedRegister[]) {
+    this.board = machine instanceof QemuBoard ? machine : new QemuBoard(machine);
+    this.#base = machine.arch === 'intel' ? VTD_BASE : AMDVI_BASE;
     this.#registers = registers;
   }
 

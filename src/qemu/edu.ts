@@ -5,7 +5,7 @@
  */
 import { hex } from '../base/index.ts';
 import type { PciBus } from './pci.ts';
-import { QemuError } from './process.ts';
+import { QemuError, sleepMs } from './process.ts';
 import type { Qtest } from './qtest.ts';
 
 export const EDU_VENDOR = 0x1234;
@@ -24,7 +24,9 @@ const DMA_TO_MEMORY = 2;
 const BUFFER = 0x40000;
 /** Bytes of the buffer that can be used: QEMU 7.2 ends itself at a copy that reaches the last one. */
 export const EDU_BUFFER_BYTES = 4095;
-const MAX_POLLS = 10_000;
+/** The engine finishes within some polls; a busy host may keep QEMU's own threads from running for longer. */
+const NR_EAGER_POLLS = 2000;
+const MAX_LAZY_POLLS = 10_000;
 
 const words = (value: number): [number, number] => [value | 0, Math.floor(value / 2 ** 32)];
 
@@ -77,8 +79,9 @@ export class Edu {
     this.#qtest.writeq(this.#base + DMA_DESTINATION, ...words(destination));
     this.#qtest.writeq(this.#base + DMA_COUNT, nrBytes, 0);
     this.#qtest.writeq(this.#base + DMA_COMMAND, command, 0);
-    for (let polls = 0; polls < MAX_POLLS; polls++) {
+    for (let polls = 0; polls < NR_EAGER_POLLS + MAX_LAZY_POLLS; polls++) {
       if ((this.#qtest.readl(this.#base + DMA_COMMAND) & DMA_START) === 0) return;
+      if (polls >= NR_EAGER_POLLS) sleepMs(1);
     }
     throw new QemuError('edu does not finish its DMA');
   }

@@ -7,6 +7,7 @@ import { AmdIommu, IntelIommu, amdPreset, intelPreset } from '../drivers/index.t
 import type { MapFlush } from '../drivers/index.ts';
 import { Iommu } from '../iommu/index.ts';
 import type { IommuOps } from '../iommu/index.ts';
+import type { Platform } from '../mem/index.ts';
 import { amdvi } from '../spec/index.ts';
 import { EDU_DEVICE, EDU_VENDOR, Edu } from './edu.ts';
 import { PciBus } from './pci.ts';
@@ -50,7 +51,8 @@ export class QemuBoard {
     const unit =
       options.arch === 'intel'
         ? ['-device', `intel-iommu,caching-mode=${caching},aw-bits=48,device-iotlb=on`]
-        : ['-device', 'amd-iommu'];
+        : // With pt, QEMU 10 lets every DMA pass.
+          ['-device', 'amd-iommu,pt=off'];
     const edus = EDU_SLOTS.flatMap((slot) => ['-device', `edu,addr=${slot},dma_mask=0xffffffffffffffff`]);
     const bridge = ['-device', `pcie-root-port,id=bridge,addr=${BRIDGE_SLOT},chassis=1`];
     const behind = ['-device', 'edu,bus=bridge,addr=0,dma_mask=0xffffffffffffffff'];
@@ -93,6 +95,8 @@ export interface QemuStackOptions extends QemuMachineOptions {
   /** Kernel whose driver is used. Default linux-6.12. */
   readonly preset?: string;
   readonly mapFlush?: MapFlush;
+  /** Puts something between the driver and QEMU: a wrapper that records, or tells another unit the same. */
+  readonly wrapPlatform?: (platform: QemuPlatform, base: number) => Platform;
 }
 
 export class QemuMachine {
@@ -106,19 +110,21 @@ export class QemuMachine {
   constructor(options: QemuStackOptions) {
     this.board = new QemuBoard(options);
     this.platform = new QemuPlatform(this.board.qtest, this.clock);
+    const base = options.arch === 'intel' ? VTD_BASE : AMDVI_BASE;
+    const platform = options.wrapPlatform?.(this.platform, base) ?? this.platform;
     const mapFlush = options.mapFlush === undefined ? {} : { mapFlush: options.mapFlush };
     const name = options.preset ?? 'linux-6.12';
     if (options.arch === 'intel') {
       const preset = intelPreset(name);
-      this.driver = new IntelIommu(this.platform, { preset: name, ...mapFlush, units: [{ base: VTD_BASE }] });
+      this.driver = new IntelIommu(platform, { preset: name, ...mapFlush, units: [{ base }] });
       this.core = new Iommu({ syncMapPerRun: preset.syncMapPerRun, pagesPerCallback: preset.mapPages ? 'run' : 'one' });
     } else {
       const preset = amdPreset(name);
-      const driver = new AmdIommu(this.platform, {
+      const driver = new AmdIommu(platform, {
         preset: name,
         ...mapFlush,
         lastBdf: 0x1ff,
-        units: [{ base: AMDVI_BASE, capHeader: this.board.amdCapHeader() }],
+        units: [{ base, capHeader: this.board.amdCapHeader() }],
       });
       driver.completeInit();
       this.driver = driver;

@@ -43,6 +43,18 @@ const deviations: [string, (rig: Rig, top: number) => unknown, unknown, unknown]
     PAGE,
   ],
   [
+    'FPD does not silence a context entry with reserved bits',
+    (rig, top) => {
+      rig.context(SID, { top, fpd: true });
+      const entry = rig.contextAt(SID);
+      rig.store(entry + 8, rig.mem.load32(entry + 8) | 0x80);
+      rig.unit.translate(SID, GiB, R);
+      return rig.unit.pendingFaults().map(({ reason }) => reason);
+    },
+    [0xb],
+    [],
+  ],
+  [
     'devices of one domain do not share entries',
     (rig, top) => {
       rig.context(SID + 1, { top });

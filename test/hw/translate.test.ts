@@ -114,12 +114,20 @@ const faults: FaultCase[] = [
   { name: 'context entry bit 88', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 0, 0x1000502) },
   { name: 'context entry bit 127', reason: 0xb, spoil: (rig, top) => context(rig, top | 1, 0, 0x502, 1 << 31) },
   { name: 'leaf address bit 51', reason: 0xc, spoil: (rig, top) => entry(rig, top, 1, PAGE | RW, 1 << 19) },
-  // TM where device TLBs are supported; reserved without, and in entries that lead to tables (9.8).
+  // TM, which a leaf may have where device TLBs are supported (9.8).
   {
-    name: 'leaf bit 62',
+    name: 'leaf bit 62 without device TLBs',
     reason: 0xc,
     spoil: (rig, top) => entry(rig, top, 1, PAGE | RW, 1 << 30),
     config: { dt: false },
+  },
+  {
+    name: 'non-leaf bit 62',
+    reason: 0xc,
+    spoil: (rig, top) => {
+      const upper = rig.entryAt(top, 4, GiB, 2);
+      rig.store(upper, rig.mem.load32(upper), 1 << 30);
+    },
   },
   { name: 'SNP without snoop control', reason: 0xc, spoil: (rig, top) => entry(rig, top, 1, PAGE | RW | 0x800) },
   { name: 'page size bit at level 4', reason: 0xc, spoil: (rig, top) => entry(rig, top, 4, RW | PS) },
@@ -237,6 +245,14 @@ describe('translation', () => {
     rig.store(upper, rig.mem.load32(upper) | 0x77c, 0xbff00000);
     rig.enable();
     expect(rig.unit.translate(SID, GiB + 8, RW)).toBe(PAGE + 8);
+  });
+
+  test('TM is a normal bit of a leaf with device TLBs', () => {
+    const rig = new Rig({ dt: true });
+    const top = rig.context(SID);
+    rig.store(rig.entryAt(top, 4, GiB, 1), PAGE | RW, 1 << 30);
+    rig.enable();
+    expect(rig.unit.translate(SID, GiB, R)).toBe(PAGE);
   });
 
   test('SNP is a normal bit with snoop control', () => {

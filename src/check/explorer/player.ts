@@ -6,7 +6,7 @@ import { hex, hexWords } from '../../base/index.ts';
 import type { Machine } from '../../machine/index.ts';
 import type { Platform } from '../../mem/index.ts';
 import { AmdviUnit } from '../../hw/index.ts';
-import type { Breach, Judge } from '../judge.ts';
+import type { Breach, ContractId, Judge } from '../judge.ts';
 import type { Promises } from '../promises.ts';
 import { amdCommand, vtdCommand, vtdRegisterCommand } from './commands.ts';
 import { decide, describeDecision, deviceName } from './decision.ts';
@@ -16,7 +16,7 @@ import { askFor, Promised } from './promised.ts';
 import type { Step } from './search.ts';
 import type { Target } from './target.ts';
 import { FRAME_WORDS, STUCK_NS, Tap } from './tap.ts';
-import { firstFrames, unitOf, workAll } from './units.ts';
+import { firstFrames, isRing, unitOf, workAll } from './units.ts';
 import type { Unit } from './units.ts';
 
 /** One line of the story. */
@@ -26,6 +26,22 @@ export interface PlayedStep {
   /** Who: a caller, the driver, the hardware, or the judge at the end. */
   readonly by: 'call' | 'driver' | 'hardware' | 'judge';
   readonly text: string;
+}
+
+/** Sees a schedule being played, moment by moment. It may ask the unit, and leaves it as it was. */
+export interface Watcher {
+  /** Something may have happened. @param nrTold lines of the story so far: it belongs to the last of them */
+  seen(machine: Machine, nrTold: number): void;
+  /** A promise is broken; the line that says so comes next. */
+  broken(machine: Machine, nrTold: number, wrong: Wrong): void;
+}
+
+/** What is wrong: what a device gets, or (`probe` null) that a cache leads to a table which is being freed. */
+export interface Wrong {
+  readonly contract: ContractId;
+  readonly probe: Probe | null;
+  /** Frame of the freed table, else -1. */
+  readonly pfn: number;
 }
 
 /** The schedule does not fit what the scenario does: it was made for another version, setup or driver. */
@@ -50,9 +66,11 @@ export class Player extends Tap implements Judge {
   #step = 0;
   #call = 'start';
   #isAsking = false;
+  readonly #watcher: Watcher | null;
 
-  constructor(target: Target, steps: readonly Step[], choices: readonly number[]) {
+  constructor(target: Target, steps: readonly Step[], choices: readonly number[], watcher: Watcher | null = null) {
     super();
+    this.#watcher = watcher;
     this.#target = target;
     this.#steps = steps;
     this.#choices = choices;
@@ -83,6 +101,7 @@ export class Player extends Tap implements Judge {
     this.#unit.settle();
     this.#listen(this.#unit);
     this.active = true;
+    this.#seen();
     this.#decide();
   }
 
@@ -112,10 +131,15 @@ export class Player extends Tap implements Judge {
   protected override onStore(wordIndex: number, nrWords: number): void {
     const { mem } = this;
     this.#position.did(STORE, wordIndex, nrWords);
+    const slot = wordIndex >>> 10;
     if (nrWords === FRAME_WORDS) this.flushLines(mem.paddrOfIndex(wordIndex), FRAME_WORDS * 4);
-    else if (nrWords === ENTRY_WORDS || this.#isFirstTable(wordIndex >>> 10)) {
+    else if (nrWords === ENTRY_WORDS || this.#isFirstTable(slot)) {
       const value = hexWords(mem.words[wordIndex], mem.words[wordIndex + 1]);
       this.#say('driver', `writes ${value} at ${hex(mem.paddrOfIndex(wordIndex))}`);
+    } else if (nrWords > ENTRY_WORDS && !isRing(this.#unit, mem.frameOfSlot(slot))) {
+      const first = hexWords(mem.words[wordIndex], mem.words[wordIndex + 1]);
+      const nr = nrWords / ENTRY_WORDS;
+      this.#say('driver', `writes ${nr} entries from ${hex(mem.paddrOfIndex(wordIndex))} on, the first ${first}`);
     }
     this.#event();
   }
@@ -151,7 +175,7 @@ export class Player extends Tap implements Judge {
   }
 
   protected override onRelax(): void {
-    const worked = workAll(this.#unit);
+    const worked = workAll(this.#unit, () => this.#seen());
     this.#unit.settle();
     this.#position.waited(worked);
     if (worked === 0) this.#machine.clock.advanceBy(STUCK_NS);
@@ -165,6 +189,7 @@ export class Player extends Tap implements Judge {
       unit.structureEntries().some(({ tablePfn }) => tablePfn === pfn) ||
       unit.contextEntries().some(({ rootPfn }) => rootPfn === pfn);
     if (leads) {
+      this.#watcher?.broken(this.#machine, this.log.length, { contract: 'C-TABLE-LIVE', probe: null, pfn });
       this.findings.push({ contract: 'C-TABLE-LIVE', call: this.#call, sid: -1, iova: 0, nrBytes: 0 });
       this.#say('judge', `C-TABLE-LIVE: the driver frees the table at ${hex(pfn * 4096)}, which a cache leads to`);
     }
@@ -176,6 +201,7 @@ export class Player extends Tap implements Judge {
   }
 
   #event(): void {
+    this.#seen();
     this.#step += 1;
     this.#decide();
   }
@@ -187,6 +213,7 @@ export class Player extends Tap implements Judge {
       if (!decide(this.#unit, this.mem, this.flushLines, decision)) {
         throw new ScheduleMismatch(`${describeDecision(decision)}: impossible after step ${this.#step}`);
       }
+      this.#seen();
     }
   }
 
@@ -223,8 +250,10 @@ export class Player extends Tap implements Judge {
         const wrong = askFor(this.#unit, sid, iova, expected);
         this.#unit.restore(before);
         if (wrong === null) continue;
-        this.findings.push({ contract: expected.contract, call: this.#call, sid, iova, nrBytes: 4096 });
-        this.#say('judge', `${expected.contract}: ${describeProbe(wrong)}`);
+        const { contract } = expected;
+        this.#watcher?.broken(this.#machine, this.log.length, { contract, probe: wrong, pfn: -1 });
+        this.findings.push({ contract, call: this.#call, sid, iova, nrBytes: 4096 });
+        this.#say('judge', `${contract}: ${describeProbe(wrong)}`);
       }
     }
   }
@@ -251,6 +280,10 @@ export class Player extends Tap implements Judge {
         registerInvalidation: (kind, lo, hi, ivaLo, ivaHi) => say(vtdRegisterCommand(kind, lo, hi, ivaLo, ivaHi)),
       };
     }
+  }
+
+  #seen(): void {
+    this.#watcher?.seen(this.#machine, this.log.length);
   }
 
   #say(by: PlayedStep['by'], text: string): void {

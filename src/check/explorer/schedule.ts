@@ -12,8 +12,10 @@ import { CACHES } from './decision.ts';
 import type { Decision } from './decision.ts';
 import type { Target } from './target.ts';
 import { exploredSetup, play } from './play.ts';
+import { Blame, History } from './marks.ts';
+import type { Marks } from './marks.ts';
 import { Player } from './player.ts';
-import type { PlayedStep } from './player.ts';
+import type { PlayedStep, Watcher } from './player.ts';
 import type { Step } from './search.ts';
 import { CACHE_ENTRIES } from './view.ts';
 
@@ -43,6 +45,8 @@ export interface PlayedSchedule {
   readonly isShown: boolean;
   readonly findings: readonly { readonly contract: ContractId; readonly call: string }[];
   readonly steps: readonly PlayedStep[];
+  /** How the promise is broken, step by step; null when it is not. */
+  readonly broken: Marks | null;
   /** What the scenario itself complained of; empty for nothing. */
   readonly failure: string;
 }
@@ -253,21 +257,40 @@ export interface ScheduleWorld {
 }
 
 /**
- * Plays a schedule from its start on a machine of its own.
+ * Plays a schedule from its start on a machine of its own, and once more to tell where it went wrong.
  * @throws ScheduleError for an unknown scenario or driver, or hardware that cannot be
  */
 export function playSchedule(schedule: Schedule, world: ScheduleWorld): PlayedSchedule {
+  const { contract, target } = schedule;
+  const blame = new Blame(contract);
+  const { player, failure } = watchSchedule(schedule, world, blame);
+  const { findings, log } = player;
+  const isShown = findings.some((finding) => finding.contract === contract);
+  let broken: Marks | null = null;
+  if (isShown) {
+    const history = new History(target, blame);
+    watchSchedule(schedule, world, history);
+    broken = history.marks(log);
+  }
+  return { isShown, findings, steps: log, broken, failure };
+}
+
+/** Plays a schedule before a watcher. @throws ScheduleError as `playSchedule` */
+export function watchSchedule(
+  schedule: Schedule,
+  world: ScheduleWorld,
+  watcher: Watcher,
+): { readonly player: Player; readonly failure: string } {
   const scenario = world.scenarios.find(({ name }) => name === schedule.scenario);
   if (scenario === undefined) throw new ScheduleError(`there is no scenario '${cut(schedule.scenario)}'`);
   const { driver } = schedule;
   const makeDriver = driver === null ? undefined : world.driverOf?.(driver);
   if (driver !== null && makeDriver === undefined) throw new ScheduleError(`there is no driver '${cut(driver)}'`);
   const setup = { ...schedule.setup, ...(makeDriver === undefined ? {} : { makeDriver }) };
-  const player = new Player(schedule.target, schedule.tape, schedule.choices);
-  const error = play(scenario, exploredSetup(scenario, setup), player);
-  if (error !== '' && player.log.length === 0) {
-    throw new ScheduleError(`the machine of the schedule cannot be: ${error}`);
+  const player = new Player(schedule.target, schedule.tape, schedule.choices, watcher);
+  const failure = play(scenario, exploredSetup(scenario, setup), player);
+  if (failure !== '' && player.log.length === 0) {
+    throw new ScheduleError(`the machine of the schedule cannot be: ${failure}`);
   }
-  const isShown = player.findings.some(({ contract }) => contract === schedule.contract);
-  return { isShown, findings: player.findings, steps: player.log, failure: error };
+  return { player, failure };
 }

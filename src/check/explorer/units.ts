@@ -46,14 +46,28 @@ export function firstFrames(unit: Unit, mem: PhysMem, sid: number): number[] {
   return (lo & vtd.ROOT_PRESENT) === 0 ? [root] : [root, mem.load32(entry + 4) * 2 ** 20 + (lo >>> 12)];
 }
 
+/** Whether a frame belongs to the ring through which a unit takes commands. */
+export function isRing(unit: Unit, pfn: number): boolean {
+  const isAmd = unit instanceof AmdviUnit;
+  const register = isAmd ? amdvi.CMD_BASE_REG : vtd.IQA_REG;
+  const lo = unit.read32(register);
+  const hi = unit.read32(register + 4);
+  const nrEntries = isAmd
+    ? 1 << ((hi >>> amdvi.RING_LEN_SHIFT_HI) & amdvi.RING_LEN_MASK)
+    : 256 << (lo & vtd.IQA_QS_MASK);
+  const first = (hi & 0xfffff) * 2 ** 20 + (lo >>> 12);
+  return pfn >= first && pfn < first + Math.ceil((nrEntries * 16) / 4096);
+}
+
 /** Pieces of work after which a queue that is never done must be broken. */
 const MOST_WORK = 10_000;
 
-/** Does all work that waits. @returns 1 when there was any, else 0 */
-export function workAll(unit: Unit): number {
+/** Does all work that waits. @param did is called after each piece @returns 1 when there was any, else 0 */
+export function workAll(unit: Unit, did: () => void = (): void => {}): number {
   let nr = 0;
   for (let work = unit.waitingWork(); work !== 0 && nr < MOST_WORK; work = unit.waitingWork(), nr++) {
     unit.executeNext(31 - Math.clz32(work));
+    did();
   }
   return nr === 0 ? 0 : 1;
 }

@@ -1,5 +1,6 @@
 export { CommandQueue } from './command-queue.ts';
 export {
+  invalidateAll,
   invalidateAllPages,
   invalidateCovering,
   invalidateDevtabEntry,

@@ -52,8 +52,16 @@ export interface AmdviConfig {
   readonly pagesDropDomain?: boolean;
   /** The walk checks what it reads: levels, skipped address bits, address bits above the levels, reserved bits, PR of leaves. */
   readonly checksWalk?: boolean;
-  /** TV = 0 passes addresses through, like V = 0. */
+  /** TV = 0 passes addresses through, like mode 0. */
   readonly passesWithoutTranslation?: boolean;
+  /** Reserved bits of a device table entry count with V = 0 too, where the specification has all other bits ignored (2.2.2.1). */
+  readonly checksInvalidDevices?: boolean;
+  /** Pages that pass through (mode 0) are cached in the IOTLB, with IR and IW as rights. */
+  readonly holdsPassThrough?: boolean;
+  /** A page has the rights of its leaf alone, once the entries above it let the access that walked them through. */
+  readonly leafRightsOnly?: boolean;
+  /** The IOTLB is asked before the device table: a cached page outlives its entry there. Needs tagBySid. */
+  readonly iotlbBeforeDevice?: boolean;
   /** Events are written to the log. */
   readonly logsEvents?: boolean;
   /** An illegal command stops the command buffer. False: the head passes over it. */
@@ -90,6 +98,10 @@ const DEFAULT: Omit<FullAmdviConfig, 'holdsNotPresent'> = {
   pagesDropDomain: false,
   checksWalk: true,
   passesWithoutTranslation: false,
+  checksInvalidDevices: false,
+  holdsPassThrough: false,
+  leafRightsOnly: false,
+  iotlbBeforeDevice: false,
   logsEvents: true,
   stopsAtIllegal: true,
   comWaitIntClears: true,
@@ -120,6 +132,10 @@ export const AMDVI_QEMU: AmdviConfig = {
   pagesDropDomain: true,
   checksWalk: false,
   passesWithoutTranslation: true,
+  checksInvalidDevices: true,
+  holdsPassThrough: true,
+  leafRightsOnly: true,
+  iotlbBeforeDevice: true,
   logsEvents: false,
   stopsAtIllegal: false,
   comWaitIntClears: false,
@@ -148,6 +164,9 @@ export function fullAmdviConfig(config: AmdviConfig): FullAmdviConfig {
     throw new RangeError(
       'AmdviConfig.holdsNotPresent needs npCache: with NpCache = 0 what is not present is never cached',
     );
+  }
+  if (full.iotlbBeforeDevice && !full.tagBySid) {
+    throw new RangeError('AmdviConfig.iotlbBeforeDevice needs tagBySid: the domain is in the device table entry');
   }
   return full;
 }

@@ -50,6 +50,7 @@ export class HostWalk {
   readonly #holdsMalformed: boolean;
   readonly #stopsAtDenied: boolean;
   readonly #checks: boolean;
+  readonly #leafRightsOnly: boolean;
 
   constructor(mem: PhysMem, cache: PdeCache, config: FullAmdviConfig) {
     this.#mem = mem;
@@ -59,6 +60,7 @@ export class HostWalk {
     this.#holdsMalformed = config.holdsStructure && config.holdsDenied;
     this.#stopsAtDenied = !config.holdsDenied;
     this.#checks = config.checksWalk;
+    this.#leafRightsOnly = config.leafRightsOnly;
   }
 
   /**
@@ -126,7 +128,8 @@ export class HostWalk {
       }
       // 4. Rights so far.
       rights &= (hi >>> RIGHTS_SHIFT) & 3;
-      if (this.#stopsAtDenied && (rights & access) !== access) return FAULT_PERMISSION;
+      if (this.#leafRightsOnly && isLeaf) rights = (hi >>> RIGHTS_SHIFT) & 3;
+      else if (this.#stopsAtDenied && (rights & access) !== access) return FAULT_PERMISSION;
       // 5. A page ends the walk, if this level may map one of its size; the caller judges rights.
       if (isLeaf) {
         const sizeLg2 = next === NEXT_LEVEL_LEAF ? 3 + level * 9 : codedSizeLg2(lo, hi);

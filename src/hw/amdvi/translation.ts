@@ -85,6 +85,9 @@ export class AmdviTranslation {
   readonly #holdsNotPresent: boolean;
   readonly #holdsDenied: boolean;
   readonly #checks: boolean;
+  readonly #iotlbFirst: boolean;
+  readonly #holdsPassThrough: boolean;
+  readonly #leafRightsOnly: boolean;
   readonly #iotlb: AmdviIotlb;
   readonly #tlb: SetCache;
   readonly #tlbEntries: number;
@@ -120,6 +123,9 @@ export class AmdviTranslation {
     this.#holdsNotPresent = config.holdsNotPresent;
     this.#holdsDenied = config.holdsDenied;
     this.#checks = config.checksWalk;
+    this.#iotlbFirst = config.iotlbBeforeDevice;
+    this.#holdsPassThrough = config.holdsPassThrough;
+    this.#leafRightsOnly = config.leafRightsOnly;
     const tlb = iotlb.cache;
     this.#iotlb = iotlb;
     this.#tlb = tlb;
@@ -299,6 +305,10 @@ export class AmdviTranslation {
     const isInterruptRange = hi === 0 && lo >>> 20 === 0xfee;
     // 1. The unit is off: every address is physical.
     if ((words[CONTROL] & CONTROL_IOMMU_EN) === 0) return hi * TWO_32 + (lo >>> 0);
+    if (this.#iotlbFirst && access <= ALL_RIGHTS && !isInterruptRange) {
+      const held = this.#findBySid(sid, hi, lo);
+      if (held >= 0) return this.answer(held, sid, hi, lo, access);
+    }
     // 2. The device table entry. V = 0 lets every address pass that is not ATS.
     const facts = this.#devices.find(sid);
     const wrong = factsFault(facts);
@@ -315,6 +325,10 @@ export class AmdviTranslation {
     if (isInterruptRange) {
       if ((access & ACCESS_WRITE) !== 0) return lo >>> 0;
       return this.deny(fault.FAULT_INTERRUPT_READ, sid, hi, lo, access, facts);
+    }
+    if (this.#holdsPassThrough && wrong === 0 && factsLevels(facts) === 0 && factsRights(facts) !== 0) {
+      const pageLo = (hi << 20) | (lo >>> 12);
+      this.#iotlb.hold(sid, factsDomain(facts), hi >>> 12, pageLo, 12, lo & -4096, hi, factsRights(facts));
     }
     // 6. TV, and the rights of the entry itself.
     if (wrong !== 0) return this.deny(wrong, sid, hi, lo, access, facts);
@@ -342,13 +356,14 @@ export class AmdviTranslation {
     const wrong = walk.walk(domain, words[HOT_SLOT], rootLo, rootHi, facts & 7, pageHi, pageLo, rights);
     if (wrong !== 0) {
       // Aborted reads are never held, see DeviceTable; nor are rights that ended a walk early.
-      const holds = wrong === FAULT_NOT_PRESENT ? this.#holdsNotPresent : this.#holdsDenied;
-      if (holds && wrong < FAULT_PERMISSION) this.#iotlb.holdFault(tag, domain, pageHi, pageLo, wrong);
+      const holdsFault = wrong === FAULT_NOT_PRESENT ? this.#holdsNotPresent : this.#holdsDenied;
+      if (holdsFault && wrong < FAULT_PERMISSION) this.#iotlb.holdFault(tag, domain, pageHi, pageLo, wrong);
       return this.deny(wrong, sid, hi, lo, access, facts);
     }
     // 11. Rights. The translation exists and may be kept although this request may not use it.
     const isGranted = (walk.leafRights & rights) === rights;
-    if (isGranted || this.#holdsDenied) this.#hold(tag, domain, pageHi, pageLo);
+    const holds = isGranted || this.#holdsDenied || (this.#leafRightsOnly && walk.leafRights !== 0);
+    if (holds) this.#hold(tag, domain, pageHi, pageLo);
     if (!isGranted) return this.deny(FAULT_PERMISSION, sid, hi, lo, access, facts);
     return output(walk.leafLo, walk.leafHi, walk.leafLg2, hi, lo);
   }
@@ -362,6 +377,15 @@ export class AmdviTranslation {
     const first = (words[EXCL_BASE + 1] & ADDR_MASK_HI) * TWO_32 + ((base & -4096) >>> 0);
     const last = (words[EXCL_LIMIT + 1] & ADDR_MASK_HI) * TWO_32 + ((words[EXCL_LIMIT] & -4096) >>> 0);
     return page >= first && page <= last;
+  }
+
+  /** The IOTLB entry of a requester for an address, -1 when there is none. For units that ask it first. */
+  #findBySid(sid: number, hi: number, lo: number): number {
+    const pageHi = hi >>> 12;
+    const pageLo = (hi << 20) | (lo >>> 12);
+    const held = this.#tlb.find(pageLo, cacheKey(sid, 0, pageHi), this.#iotlb.saltOf(sid));
+    if (held >= 0) return held;
+    return (this.#words[LARGE] | this.#words[LARGE + 1]) === 0 ? -1 : this.#iotlb.findLarge(sid, pageHi, pageLo);
   }
 
   /** Makes a device table entry the one used last. */

@@ -79,6 +79,11 @@ export interface VtdConfig {
    * address width is smaller. Needs tagBySid, since the domain is in the context.
    */
   readonly iotlbBeforeContext?: boolean;
+  /**
+   * FPD also silences the fault that a context entry with reserved bits is (LCT.3): a qualified one in the table of 7.1.3.
+   * VirtualBox's unit reads it so too; QEMU's table of qualified faults has no line for it (`vtd_qualified_faults`).
+   */
+  readonly fpdCoversReservedContext?: boolean;
   /** Setting the root pointer drops all caches. Hardware with CAP.ESRTPS = 0, which this is, leaves that to software. */
   readonly srtpFlushes?: boolean;
   /** Turning translation on or off drops all caches. */
@@ -125,6 +130,7 @@ const DEFAULT: Omit<FullVtdConfig, 'coherent' | 'holdsNotPresent'> = {
   psiPageBits: 52,
   recordClearWithdraws: true,
   iotlbBeforeContext: false,
+  fpdCoversReservedContext: true,
   srtpFlushes: false,
   teFlushes: false,
   reportsQueueError: true,
@@ -150,6 +156,7 @@ export const VTD_QEMU: VtdConfig = {
   psiPageBits: 8,
   recordClearWithdraws: false,
   iotlbBeforeContext: true,
+  fpdCoversReservedContext: false,
   contextDomainIsGlobal: true,
   contextDeviceIgnoresDomain: true,
   srtpFlushes: true,

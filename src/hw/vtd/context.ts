@@ -145,7 +145,7 @@ export class ContextCache {
     if ((lo & CONTEXT_PRESENT) === 0) return (FR_CONTEXT_NOT_PRESENT << 6) | suppress;
     // 6. Reserved: bits 11:4, address bits above the host address width, bit 71, bits 127:88.
     if (((lo & 0xff0) | (hi & this.#reservedHi) | (word2 & 0xff000080) | mem.deviceWords[entry + 3]) !== 0) {
-      return (FR_CONTEXT_RESERVED << 6) | suppress;
+      return (FR_CONTEXT_RESERVED << 6) | (this.#config.fpdCoversReservedContext ? suppress : 0);
     }
     // 7. Programmed with what this unit does not support: width, translation type.
     const width = word2 & CONTEXT_AW_MASK_W2;

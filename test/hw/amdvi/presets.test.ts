@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { AMDVI_DEFAULT, AMDVI_QEMU, type AmdviConfig } from '../../../src/hw/index.ts';
-import { allPages, DID, GiB, page, PAGE_FAULT, pages, R, Rig, RW, SID, W } from './rig.ts';
+import { allPages, device, DID, GiB, page, PAGE_FAULT, pages, R, Rig, RW, SID, W } from './rig.ts';
 
 const PAGE = 0x7000000;
 const OTHER = 0x9000000;
@@ -22,12 +22,45 @@ const deviations: [string, (rig: Rig, top: number) => unknown, unknown, unknown]
     'a device table entry counts at once: mode 0 to mode 4 without INVALIDATE_DEVTAB_ENTRY',
     (rig, top) => {
       rig.dte(SID + 1, { levels: 0, top: 0, did: 9 });
-      rig.unit.translate(SID + 1, GiB, R);
+      rig.unit.translate(SID + 1, 2 * GiB, R);
       rig.dte(SID + 1, { top, did: 9 });
       return rig.unit.translate(SID + 1, GiB, R);
     },
     PAGE,
     GiB,
+  ],
+  [
+    'a page that passed through (mode 0) is cached: its device table entry counts no more, invalidated or not',
+    (rig, top) => {
+      rig.dte(SID + 1, { levels: 0, top: 0, did: 9 });
+      rig.unit.translate(SID + 1, GiB, R);
+      rig.dte(SID + 1, { top, did: 9 });
+      rig.submit(device(SID + 1));
+      return rig.unit.translate(SID + 1, GiB, R);
+    },
+    GiB,
+    PAGE,
+  ],
+  [
+    'a cached page outlives the rights of its device table entry',
+    (rig, top) => {
+      rig.unit.translate(SID, GiB, R);
+      rig.dte(SID, { top, rights: 0 });
+      rig.submit(device(SID));
+      return rig.unit.translate(SID, GiB, R);
+    },
+    PAGE,
+    PAGE_FAULT,
+  ],
+  [
+    'a cached page has the rights of its leaf, whatever the tables above it allow',
+    (rig, top) => {
+      const upper = rig.entryAt(top, 4, GiB, 2);
+      rig.entry(upper, 1, (rig.mem.load32(upper) & -4096) >>> 0, R);
+      return [rig.unit.translate(SID, GiB, W), rig.unit.translate(SID, GiB, R), rig.unit.translate(SID, GiB, W)];
+    },
+    [PAGE_FAULT, PAGE, PAGE],
+    [PAGE_FAULT, PAGE, PAGE_FAULT],
   ],
   [
     'a changed table pointer shows at once for pages not cached',
@@ -102,13 +135,23 @@ const deviations: [string, (rig: Rig, top: number) => unknown, unknown, unknown]
     PAGE_FAULT,
   ],
   [
-    'TV = 0 passes',
+    'TV = 0 passes, with the rights of the device table entry',
     (rig) => {
       rig.dte(SID + 1, { tv: false });
+      rig.dte(SID + 2, { tv: false, rights: R });
+      return [rig.unit.translate(SID + 1, 0x1234, W), rig.unit.translate(SID + 2, 0x1234, W)];
+    },
+    [0x1234, PAGE_FAULT],
+    [PAGE_FAULT, PAGE_FAULT],
+  ],
+  [
+    'reserved bits of a device table entry count with V = 0',
+    (rig) => {
+      rig.dte(SID + 1, { v: false, w0: 0x10 });
       return rig.unit.translate(SID + 1, 0x1234, W);
     },
+    -1,
     0x1234,
-    PAGE_FAULT,
   ],
   [
     'an illegal command is passed over',
@@ -141,9 +184,10 @@ const deviations: [string, (rig: Rig, top: number) => unknown, unknown, unknown]
     PAGE,
   ],
   [
-    'a denied access leaves nothing cached',
+    'an access that an entry above the leaf denied leaves nothing cached',
     (rig, top) => {
-      rig.map(top, GiB, PAGE, R);
+      const upper = rig.entryAt(top, 4, GiB, 2);
+      rig.entry(upper, 1, (rig.mem.load32(upper) & -4096) >>> 0, R);
       rig.unit.translate(SID, GiB, W);
       return rig.unit.iotlbEntries().length;
     },

@@ -10,11 +10,10 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, createReadStream, fstatSync, openSync, readFileSync, readdirSync } from 'node:fs';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import { basename, extname, join, relative, sep } from 'node:path';
-import { pipeline } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { UsageError } from './exit.ts';
 import { FileError, codeOf } from './file-error.ts';
 
@@ -42,9 +41,6 @@ const HEADERS: Readonly<Record<string, string>> = {
   'cache-control': 'no-store',
 };
 
-/** Header with the name of the opened file, percent-encoded. */
-export const NAME_HEADER = 'x-iommukit-name';
-
 /** A built site by request path: `/index.html`, `/assets/...`. */
 export type Site = ReadonlyMap<string, Uint8Array>;
 
@@ -67,14 +63,15 @@ export function readSite(folder: string): Site {
 
 /** A file of the user's, held open: what is served is this file, whatever its path leads to later. */
 export class OpenedFile {
-  /** Its part of the address: 128 random bits. */
-  readonly token: string = randomBytes(16).toString('base64url');
   readonly name: string;
+  /** Its address, relative to the page: `open/TOKEN/NAME`. The token is 128 random bits. */
+  readonly address: string;
   readonly #fd: number;
 
   /** @throws FileError, or an error of the system */
   constructor(path: string) {
     this.name = basename(path);
+    this.address = `open/${randomBytes(16).toString('base64url')}/${encodeURIComponent(this.name)}`;
     this.#fd = openSync(path, 'r');
     if (fstatSync(this.#fd).isFile()) return;
     closeSync(this.#fd);
@@ -85,15 +82,20 @@ export class OpenedFile {
     return fstatSync(this.#fd).size;
   }
 
-  /** The first bytes of it, at most `length`. */
-  send(response: ServerResponse, length: number): void {
+  /** The first bytes of it, at most `length`. A file that shrank breaks the connection off, so that the page notices. */
+  async send(response: ServerResponse, length: number): Promise<void> {
     if (length === 0) {
       response.end();
       return;
     }
     const bytes = createReadStream('', { fd: this.#fd, autoClose: false, start: 0, end: length - 1 });
-    // An error ends the connection early, and the page says that the file broke off.
-    pipeline(bytes, response, () => {});
+    try {
+      await pipeline(bytes, response, { end: false });
+    } catch {
+      // The client left, or the disk failed: too little was read then.
+    }
+    if (bytes.bytesRead === length) response.end();
+    else response.destroy();
   }
 
   close(): void {
@@ -127,7 +129,8 @@ export class LabServer {
       server.once('error', (error) => reject(new UsageError(unavailable(host, port, error))));
       server.listen(port, host, resolve);
     });
-    const own = (server.address() as AddressInfo).port;
+    const bound = server.address();
+    const own = typeof bound === 'object' && bound !== null ? bound.port : port;
     server.on('request', (request, response) => {
       try {
         answer(request, response, site, opened, isOwnHost(request.headers.host, host, own));
@@ -165,14 +168,13 @@ function answer(
     return refuse(405, 'Only GET and HEAD.');
   }
   const path = pathOf(request.url ?? '');
-  if (opened !== null && path === `/open/${opened.token}`) {
+  if (opened !== null && path === decodeURIComponent(`/${opened.address}`)) {
     const { size } = opened;
     response.setHeader('content-type', 'application/octet-stream');
     response.setHeader('content-disposition', 'attachment');
     response.setHeader('content-length', size);
-    response.setHeader(NAME_HEADER, encodeURIComponent(opened.name));
     if (request.method === 'HEAD') response.end();
-    else opened.send(response, size);
+    else void opened.send(response, size);
     return;
   }
   const bytes = path === null ? undefined : site.get(path);

@@ -56,7 +56,7 @@ async function ui(file: string | undefined, options: UiOptions, signal: AbortSig
   const opened = file === undefined ? null : new OpenedFile(file);
   try {
     const server = await LabServer.start(site, { ...options, opened });
-    process.stdout.write(`${server.url}${opened === null ? '' : `#/${view}?open=${opened.token}`}\n`);
+    process.stdout.write(`${server.url}${opened === null ? '' : `#/${view}?open=${opened.address}`}\n`);
     process.stderr.write('Open this address in a browser; Ctrl-C stops.\n');
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();

@@ -1,7 +1,7 @@
 /** `iommukit ui`: what its server answers, and to whom it does not. Requests are written by hand: no client would send them. */
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -90,25 +90,27 @@ describe('its own page', () => {
   });
 
   test('gets the opened file byte by byte, under its token only, never as a page', async () => {
-    expect(opened.token).toMatch(/^[\w-]{22}$/);
-    const { status, headers, body } = await get(`/open/${opened.token}`, 'Sec-Fetch-Site: same-origin');
+    expect(opened.address).toMatch(/^open\/[\w-]{22}\/a%20trace%3F\.txt$/);
+    const { status, headers, body } = await get(`/${opened.address}`, 'Sec-Fetch-Site: same-origin');
     expect(status).toBe(200);
     expect(body.equals(CONTENT)).toBe(true);
     expect(headers).toMatchObject({
       'content-type': 'application/octet-stream',
       'content-disposition': 'attachment',
       'content-length': String(CONTENT.length),
-      'x-iommukit-name': 'a%20trace%3F.txt',
       'cross-origin-resource-policy': 'same-origin',
     });
-    const head = await send([`HEAD /open/${opened.token} HTTP/1.1`, 'Host: HOST']);
+    const head = await send([`HEAD /${opened.address} HTTP/1.1`, 'Host: HOST']);
     expect({ status: head.status, bytes: head.body.length }).toEqual({ status: 200, bytes: 0 });
     for (const path of [
       '/open/',
       '/open',
-      `/open/${opened.token}x`,
-      `/open/${opened.token}/`,
+      `/${opened.address}x`,
+      `/${opened.address}/`,
+      `/${opened.address.slice(0, -'a%20trace%3F.txt'.length)}`,
+      `/${opened.address.slice(0, -'/a%20trace%3F.txt'.length)}`,
       '/open/a%20trace%3F.txt',
+      `/open/${'A'.repeat(22)}/a%20trace%3F.txt`,
     ]) {
       expect((await get(path)).status, path).toBe(404);
     }
@@ -151,7 +153,7 @@ describe('nothing else of the disk', () => {
 describe('nobody else', () => {
   test.each([
     'evil.example',
-    `evil.example:${0}`,
+    'evil.example:0',
     'localhost',
     'localhost:1',
     '127.0.0.1',
@@ -186,7 +188,7 @@ describe('nobody else', () => {
     ['Origin: http://localhost:1'],
     ['Sec-Fetch-Site: same-origin', 'Origin: http://evil.example'],
   ])('another site: %s', async (...headers) => {
-    for (const path of ['/', '/assets/app.js', `/open/${opened.token}`]) {
+    for (const path of ['/', '/assets/app.js', `/${opened.address}`]) {
       const { status, body } = await get(path, ...headers);
       expect(status).toBe(403);
       expect(body.includes(CONTENT)).toBe(false);
@@ -236,7 +238,7 @@ test('a file that shrank breaks the answer off instead of leaving it short', asy
   try {
     Object.defineProperty(shrinking, 'size', { get: () => 2 << 20 });
     await expect(
-      fetch(`${own.url}open/${shrinking.token}`).then(async (got) => await got.arrayBuffer()),
+      fetch(`${own.url}${shrinking.address}`).then(async (got) => await got.arrayBuffer()),
     ).rejects.toThrow();
   } finally {
     await own.close();
@@ -261,13 +263,11 @@ describe('the command', () => {
   test('prints where it is, serves the trace, and ends with Ctrl-C and exit code 0', async () => {
     const { child, url } = await start(TRACE);
     const { hash, origin } = new URL(url);
-    const token = /^#\/policies\?open=([\w-]{22})$/.exec(hash)?.[1] ?? '';
+    const path = /^#\/policies\?open=(open\/[\w-]{22}\/trace\.txt\.gz)$/.exec(hash)?.[1] ?? '';
     expect(origin).toMatch(/^http:\/\/127\.0\.0\.1:\d+$/);
-    const got = await fetch(`${origin}/open/${token}`);
-    expect({ status: got.status, name: got.headers.get('x-iommukit-name') }).toEqual({
-      status: 200,
-      name: 'trace.txt.gz',
-    });
+    const got = await fetch(`${origin}/${path}`);
+    expect(got.status).toBe(200);
+    expect(Buffer.from(await got.arrayBuffer()).equals(readFileSync(TRACE))).toBe(true);
     const ended = new Promise((resolve) => void child.once('close', resolve));
     child.kill('SIGINT');
     expect(await ended).toBe(0);
@@ -278,7 +278,7 @@ describe('the command', () => {
     const json = file('audit.json', '{"schema":"iommukit.audit/1"}');
     const { child, url } = await start(json);
     child.kill('SIGINT');
-    expect(url).toMatch(/#\/findings\?open=/);
+    expect(url).toMatch(/#\/findings\?open=open\/[\w-]{22}\/audit\.json$/);
   });
 
   test.each([

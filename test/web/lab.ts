@@ -11,14 +11,14 @@ export interface Lab {
   readonly browser: Browser;
   /** Where the site is: `http://127.0.0.1:PORT/`. */
   readonly url: string;
-  /** Of the opened file, '' without one. */
-  readonly token: string;
+  /** Where the opened file is, `open/TOKEN/NAME`; '' without one. */
+  readonly file: string;
   /** A page of its own context whose errors make `close` fail. */
   open(hash?: string): Promise<Page>;
   close(): Promise<void>;
 }
 
-/** @param file served as `iommukit ui FILE` serves it; its token is `lab.token` */
+/** @param file served as `iommukit ui FILE` serves it; its address is `lab.file` */
 export async function openLab(file?: string): Promise<Lab> {
   const opened = file === undefined ? null : new OpenedFile(file);
   const server = await LabServer.start(readSite(SITE), { host: '127.0.0.1', port: 0, opened });
@@ -28,7 +28,7 @@ export async function openLab(file?: string): Promise<Lab> {
   return {
     browser,
     url,
-    token: opened?.token ?? '',
+    file: opened?.address ?? '',
     async open(hash = '') {
       const page = await (await browser.newContext()).newPage();
       page.on('pageerror', (error) => errors.push(error.stack ?? error.message));

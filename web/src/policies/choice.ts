@@ -26,7 +26,7 @@ export interface Choice {
 
 /** What the timeline shows. */
 export interface TimelineChoice {
-  /** Name of the run's timeline, `sync-map, lazy`; '' for the last. */
+  /** Name of the run's timeline, `sync-map, lazy`; '' for the first. */
   readonly run: string;
   /** Seconds of the trace's clock; NaN for its begin and end. */
   readonly from: number;

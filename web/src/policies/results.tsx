@@ -5,6 +5,7 @@ import { MODEL_NAMES } from '../../../src/replay/index.ts';
 import type { ReplayReport, Timeline } from '../../../src/report/index.ts';
 import { Mark } from '../walk/marks.tsx';
 import type { TimelineChoice } from './choice.ts';
+import { Later } from './later.tsx';
 import { TimelinePanel } from './timeline-panel.tsx';
 import { WindowsPanel } from './windows-panel.tsx';
 import { count, counted } from './words.ts';
@@ -28,9 +29,15 @@ export function Results({ report, timelines, choice, onChoice }: ResultsProps): 
       ) : (
         <>
           <PolicyTable report={report} />
-          <Charts runs={report.runs} />
-          <WindowsPanel runs={report.runs} timelines={timelines} />
-          <TimelinePanel timelines={timelines} choice={choice} onChoice={onChoice} />
+          <Later after={1}>
+            <Charts runs={report.runs} />
+          </Later>
+          <Later after={2}>
+            <WindowsPanel runs={report.runs} timelines={timelines} />
+          </Later>
+          <Later after={3}>
+            <TimelinePanel timelines={timelines} choice={choice} onChoice={onChoice} />
+          </Later>
         </>
       )}
     </>

@@ -10,6 +10,10 @@ import { NO_DEVICE, TimelineKind } from '../../../src/report/index.ts';
 export const TRACKS = ['maps', 'unmaps', 'invalidations', 'stale windows', 'violations'] as const;
 const [MAPS, UNMAPS, INVALIDATIONS, WINDOWS, VIOLATIONS, NONE] = [0, 1, 2, 3, 4, 255] as const;
 
+/** Counted besides the tracks. */
+const WAITS: number = TRACKS.length;
+const NR_COUNTS: number = TRACKS.length + 1;
+
 /** Track of each TimelineKind. Waits are no invalidations, and stand in the numbers only. */
 const TRACK_OF: Uint8Array = new Uint8Array(16).fill(NONE);
 TRACK_OF[TimelineKind.map] = MAPS;
@@ -137,37 +141,42 @@ export class TimelineModel {
   /** The same window in numbers, one entry per lane. */
   numbers(from: number, to: number): LaneNumbers[] {
     const { time, kind, device, windowEnd, pages, length } = this.timeline;
-    const rows = this.lanes.map((lane) => ({
-      lane,
-      maps: 0,
-      unmaps: 0,
-      invalidations: 0,
-      waits: 0,
-      windows: 0,
-      longest: 0,
-      violations: 0,
-    }));
+    const laneOf = this.#laneOf;
+    // Per lane: events by track, then waits. Of violations the accesses.
+    const counts = new Float64Array(this.lanes.length * NR_COUNTS);
+    const longest = new Float64Array(this.lanes.length);
     for (const block of this.#blocksOf(from, to)) {
       const stop = Math.min(length, (block + 1) * BLOCK);
       for (let i = block * BLOCK; i < stop; i++) {
         const t = time[i];
         if (t > to) break;
-        const row = rows[this.#laneOf[device[i]]];
+        const lane = laneOf[device[i]];
+        const at = lane * NR_COUNTS;
         const end = windowEnd[i];
         if (kind[i] === UNMAP && end > t && end >= from) {
-          row.windows += 1;
-          row.longest = Math.max(row.longest, end - t);
+          counts[at + WINDOWS] += 1;
+          if (end - t > longest[lane]) longest[lane] = end - t;
         }
         if (t < from) continue;
         const track = TRACK_OF[kind[i]];
-        if (track === MAPS) row.maps += 1;
-        else if (track === UNMAPS) row.unmaps += 1;
-        else if (track === INVALIDATIONS) row.invalidations += 1;
-        else if (track === VIOLATIONS) row.violations += pages[i];
-        else if (kind[i] === WAIT) row.waits += 1;
+        if (track === VIOLATIONS) counts[at + VIOLATIONS] += pages[i];
+        else if (track !== NONE) counts[at + track] += 1;
+        else if (kind[i] === WAIT) counts[at + WAITS] += 1;
       }
     }
-    return rows;
+    return this.lanes.map((name, lane) => {
+      const at = lane * NR_COUNTS;
+      return {
+        lane: name,
+        maps: counts[at + MAPS],
+        unmaps: counts[at + UNMAPS],
+        invalidations: counts[at + INVALIDATIONS],
+        waits: counts[at + WAITS],
+        windows: counts[at + WINDOWS],
+        longest: longest[lane],
+        violations: counts[at + VIOLATIONS],
+      };
+    });
   }
 
   /** Name of an event's lane's device, '' for none. */

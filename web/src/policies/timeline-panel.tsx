@@ -6,6 +6,7 @@ import { TimelineKind } from '../../../src/report/index.ts';
 import { themeChanges } from '../shell/theme-changes.ts';
 import type { TimelineChoice } from './choice.ts';
 import { TimelineCanvas, gutterOf, heightOf } from './timeline-canvas.ts';
+import type { LaneNumbers } from './timeline-model.ts';
 import { TimelineModel } from './timeline-model.ts';
 import { count, duration } from './words.ts';
 
@@ -43,7 +44,7 @@ export interface TimelinePanelProps {
 
 export function TimelinePanel({ timelines, choice, onChoice }: TimelinePanelProps): JSX.Element | null {
   const there = timelines.filter((timeline) => timeline !== null);
-  const timeline = there.find(({ name }) => name === choice.run) ?? there.at(-1);
+  const timeline = there.find(({ name }) => name === choice.run) ?? there[0];
   if (timeline === undefined) return null;
   return (
     <section class="panel timeline-panel" aria-labelledby="timeline-title">
@@ -196,7 +197,12 @@ function Picture({
 
 /** The window as text. */
 function Numbers({ model, span }: { readonly model: TimelineModel; readonly span: Span }): JSX.Element {
-  const rows = useMemo(() => model.numbers(span.from, span.to), [model, span]);
+  const [rows, setRows] = useState<readonly LaneNumbers[]>([]);
+  // A task of its own: with the picture's it would be a long one.
+  useEffect(() => {
+    const soon = setTimeout(() => setRows(model.numbers(span.from, span.to)), 0);
+    return () => clearTimeout(soon);
+  }, [model, span]);
   const { time, kind, iova, pages, windowEnd, length } = model.timeline;
   const first = model.indexOf(span.from);
   const listed: number[] = [];

@@ -6,7 +6,7 @@ import 'uplot/dist/uPlot.min.css';
 import type { RunResult } from '../../../src/replay/index.ts';
 import type { Timeline } from '../../../src/report/index.ts';
 import { themeChanges } from '../shell/theme-changes.ts';
-import { DURATIONS_MS, longerThan } from './windows.ts';
+import { DURATIONS_MS, atLeast } from './windows.ts';
 
 const HEIGHT = 240;
 /** Curves are told apart by colour and by how they are dashed. */
@@ -19,6 +19,8 @@ const LOOKS: readonly (readonly [colour: string, dash: readonly number[]])[] = [
 const SHOWN_PERCENTILES = [90, 50, 10, 1] as const;
 
 interface Curve {
+  /** Equal for equal curves. */
+  readonly key: string;
   /** The runs that have it. */
   readonly names: readonly string[];
   readonly shares: readonly number[];
@@ -32,6 +34,8 @@ export function WindowsPanel({
   readonly timelines: readonly (Timeline | null)[];
 }): JSX.Element | null {
   const curves = useMemo(() => curvesOf(timelines), [timelines]);
+  // Drawn anew only when there is another curve: runs come one by one, most of them with windows that are there already.
+  const drawn = useMemo(() => curves.map(({ shares }) => shares), [curves.map(({ key }) => key).join('|')]);
   if (runs.every((run) => run.staleWindowMs.max === 0) || curves.length === 0) return null;
   return (
     <section class="panel" aria-labelledby="windows-title">
@@ -40,22 +44,24 @@ export function WindowsPanel({
         How many of the unmapped ranges the device could still reach, so many milliseconds after the unmap. Under
         strict: none.
       </p>
-      <Chart curves={curves} />
+      <Chart curves={drawn} />
       <table>
         <thead>
           <tr>
             <th scope="col">policies</th>
             {SHOWN_PERCENTILES.map((percent) => (
               <th key={percent} scope="col" class="number">
-                {percent} % longer than
+                {percent} % at least
               </th>
             ))}
           </tr>
         </thead>
         <tbody>
-          {curves.map(({ names, shares }) => (
-            <tr key={names.join()}>
-              <th scope="row">{names.join('; ')}</th>
+          {curves.map(({ key, names, shares }, i) => (
+            <tr key={key}>
+              <th scope="row">
+                <Sample look={i} /> {names.join('; ')}
+              </th>
               {SHOWN_PERCENTILES.map((percent) => (
                 <td key={percent} class="number">
                   {durationAt(shares, percent)}
@@ -71,14 +77,14 @@ export function WindowsPanel({
 
 /** Runs with the same windows share a curve: where the flush after a map stands changes nothing about them. */
 function curvesOf(timelines: readonly (Timeline | null)[]): Curve[] {
-  const curves = new Map<string, { names: string[]; shares: readonly number[] }>();
+  const curves = new Map<string, { key: string; names: string[]; shares: readonly number[] }>();
   for (const timeline of timelines) {
     if (timeline === null) continue;
-    const shares = longerThan(timeline);
+    const shares = atLeast(timeline);
     if (shares[0] === 0) continue;
     const key = shares.map((share) => share.toFixed(2)).join();
     const curve = curves.get(key);
-    if (curve === undefined) curves.set(key, { names: [timeline.name], shares });
+    if (curve === undefined) curves.set(key, { key, names: [timeline.name], shares });
     else curve.names.push(timeline.name);
   }
   return [...curves.values()];
@@ -89,7 +95,7 @@ function durationAt(shares: readonly number[], percent: number): string {
   return step < 0 ? '' : `${(DURATIONS_MS[step] ?? 0).toPrecision(2)} ms`;
 }
 
-function Chart({ curves }: { readonly curves: readonly Curve[] }): JSX.Element {
+function Chart({ curves }: { readonly curves: readonly (readonly number[])[] }): JSX.Element {
   const box = useRef<HTMLDivElement>(null);
   useEffect(() => {
     const element = box.current;
@@ -110,23 +116,20 @@ function Chart({ curves }: { readonly curves: readonly Curve[] }): JSX.Element {
   return <div ref={box} class="windows-chart" role="img" aria-label="The same as the table below, as curves" />;
 }
 
-function plotOf(element: HTMLElement, curves: readonly Curve[]): uPlot {
+function plotOf(element: HTMLElement, curves: readonly (readonly number[])[]): uPlot {
   const style = getComputedStyle(element);
   const colour = (name: string): string => style.getPropertyValue(name).trim();
   const axis = { stroke: colour('--text'), grid: { stroke: colour('--line') }, ticks: { stroke: colour('--line') } };
   // From just before the first curve falls, to where all are done.
-  const first = Math.max(
-    0,
-    Math.min(...curves.map(({ shares }) => shares.findIndex((share) => share < shares[0]))) - 2,
-  );
-  const last = Math.max(...curves.map(({ shares }) => shares.findLastIndex((share) => share > 0))) + 2;
+  const first = Math.max(0, Math.min(...curves.map((shares) => shares.findIndex((share) => share < shares[0]))) - 2);
+  const last = Math.max(...curves.map((shares) => shares.findLastIndex((share) => share > 0))) + 2;
   const durations = DURATIONS_MS.slice(first, last);
   return new uPlot(
     {
       width: Math.max(200, element.clientWidth),
       height: HEIGHT,
       cursor: { show: false },
-      legend: { show: true, live: false },
+      legend: { show: false },
       // oxlint-disable-next-line typescript/no-unsafe-enum-assignment -- 3 is logarithmic; the enum is there for tsc only
       scales: { x: { time: false, distr: 3 }, y: { range: [0, 100] } },
       axes: [
@@ -134,21 +137,37 @@ function plotOf(element: HTMLElement, curves: readonly Curve[]): uPlot {
         { ...axis, label: '% still reachable' },
       ],
       series: [
-        { label: 'ms' },
-        ...curves.map(({ names }, i) => {
-          const [stroke, dash] = LOOKS[i % LOOKS.length] ?? ['--text', []];
-          return {
-            label: names.join('; '),
-            stroke: colour(stroke),
-            dash: [...dash],
-            width: 2,
-            points: { show: false },
-          };
+        {},
+        ...curves.map((_, i) => {
+          const [stroke, dash] = lookOf(i);
+          return { stroke: colour(stroke), dash: [...dash], width: 2, points: { show: false } };
         }),
       ],
     },
-    [durations, ...curves.map(({ shares }) => shares.slice(first, last))],
+    [durations, ...curves.map((shares) => shares.slice(first, last))],
     element,
+  );
+}
+
+function lookOf(curve: number): (typeof LOOKS)[number] {
+  return LOOKS[curve % LOOKS.length] ?? ['--text', []];
+}
+
+/** A piece of a curve, as the chart draws it. */
+function Sample({ look }: { readonly look: number }): JSX.Element {
+  const [colour, dash] = lookOf(look);
+  return (
+    <svg width="36" height="10" aria-hidden="true">
+      <line
+        x1="0"
+        y1="5"
+        x2="36"
+        y2="5"
+        stroke-width="2"
+        stroke-dasharray={dash.join(' ')}
+        style={{ stroke: `var(${colour})` }}
+      />
+    </svg>
   );
 }
 

@@ -5,6 +5,7 @@ export type { Breach, ContractId, Judge, UnitPlace } from './judge.ts';
 export { NoJudge } from './judge.ts';
 export type { KnownFault } from './known-faults.ts';
 export { KNOWN_FAULTS, knownFault, mapFlushOf } from './known-faults.ts';
+export { KNOWN_WORLD } from './known-world.ts';
 export type { Started } from './machines.ts';
 export { makeMachine } from './machines.ts';
 export type { ContractMutant, KnownBug, Mutant, TestedMutant } from './mutants/mutant.ts';

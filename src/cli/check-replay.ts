@@ -1,10 +1,8 @@
 /** `iommukit check --replay FILE`: plays a schedule that the explorer saved, step by step, on the concrete hardware. */
 import { readFileSync } from 'node:fs';
 import type { MarkKind, PlayedSchedule, Schedule } from '../check/index.ts';
-import { MUTANTS, SCENARIOS, ScheduleError, loadSchedule, playSchedule } from '../check/index.ts';
+import { KNOWN_WORLD, ScheduleError, loadSchedule, playSchedule } from '../check/index.ts';
 import { FileError, codeOf } from './file-error.ts';
-
-const SCENARIOS_OF_BUGS = MUTANTS.flatMap((mutant) => (mutant.kind === 'contract' ? [mutant.scenario] : []));
 
 export interface Replayed {
   readonly schedule: Schedule;
@@ -21,13 +19,7 @@ export function replaySchedule(path: string): Replayed {
   }
   try {
     const schedule = loadSchedule(text);
-    const played = playSchedule(schedule, {
-      scenarios: [...SCENARIOS, ...SCENARIOS_OF_BUGS],
-      driverOf: (name) =>
-        MUTANTS.flatMap((mutant) =>
-          mutant.kind === 'contract' && mutant.id === name ? [mutant.mutant.makeDriver] : [],
-        )[0],
-    });
+    const played = playSchedule(schedule, KNOWN_WORLD);
     return { schedule, played };
   } catch (error) {
     // A schedule of another version may lead to a state that it did not know.

@@ -49,7 +49,7 @@ export type { Counterexample, Exploration, ExploreOptions, ExploreVerdict, Reach
 export { explore } from './explorer/explore.ts';
 export type { HeldEntry, Mark, MarkKind, Marks } from './explorer/marks.ts';
 export type { PlayedStep, Watcher } from './explorer/player.ts';
-export type { PlayedSchedule, Schedule, ScheduleWorld } from './explorer/schedule.ts';
+export type { PlayedSchedule, Schedule, ScheduledSetup, ScheduleWorld } from './explorer/schedule.ts';
 export {
   SCHEDULE_SCHEMA,
   ScheduleError,

@@ -3,12 +3,12 @@ import type { Command } from 'commander';
 import { Argument, Option } from 'commander';
 import { CallReader, CommandFile, CommandMerge, judge } from '../audit/index.ts';
 import type { AuditReport } from '../report/index.ts';
-import { auditReport, auditText, interruptedAudit } from '../report/index.ts';
+import { auditReport, auditText, factsOf, interruptedAudit } from '../report/index.ts';
+import type { TraceSummary } from '../trace/index.ts';
 import { Names } from '../trace/index.ts';
 import type { ReadOptions } from './byte-source.ts';
 import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK } from './exit.ts';
 import { FileError } from './file-error.ts';
-import type { TraceSummary } from './input.ts';
 import { ReadInterrupted, readTrace } from './input.ts';
 import { OutputFile } from './output-file.ts';
 import { pathOf } from './path-argument.ts';
@@ -16,7 +16,6 @@ import { Progress } from './progress.ts';
 import { counted } from './text-table.ts';
 import { warnSkipped } from './skipped-lines.ts';
 import { FileSpill } from './spill.ts';
-import { factsOf } from './trace-facts.ts';
 
 interface AuditOptions {
   readonly commands?: string;

@@ -6,6 +6,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
+import type { Chunks } from '../trace/index.ts';
 import { FileError, codeOf } from './file-error.ts';
 
 /** How a read is watched and stopped. */
@@ -15,9 +16,6 @@ export interface ReadOptions {
   /** Bytes of the input read so far, of all; total is 0 when it is not known (standard input). */
   readonly onProgress?: (done: number, total: number) => void;
 }
-
-/** Chunks as the readers take them. */
-export type Chunks = AsyncGenerator<Uint8Array, void, void>;
 
 export const CHUNK_BYTES: number = 1 << 20;
 

@@ -8,32 +8,31 @@ import { readSync } from 'node:fs';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type {
   AmdCommandSink,
+  Chunks,
   DatSummary,
-  Detection,
+  OpenedInput,
   QemuLogSink,
   QemuSummary,
   RandomAccess,
   TextSummary,
   TraceSink,
+  TraceSummary,
 } from '../trace/index.ts';
 import {
-  DETECT_BYTES,
   FtraceTextReader,
   Names,
   QemuLogReader,
   TraceDatReader,
-  TraceError,
   commandsOf,
   detect,
+  inputProblemOf,
+  openInput,
 } from '../trace/index.ts';
-import type { Chunks, ReadOptions } from './byte-source.ts';
+import type { ReadOptions } from './byte-source.ts';
 import { ByteSource, watched } from './byte-source.ts';
-import { ZstdProblem, decompressors, gunzipped, unzstded } from './expand.ts';
+import { decompressors, gunzipped } from './expand.ts';
 import { FileError, codeOf } from './file-error.ts';
 import { TemporaryFile } from './temporary-file.ts';
-
-/** What a trace held; `format` tells which. */
-export type TraceSummary = TextSummary | DatSummary;
 
 /** A read that its signal stopped: what was read until then, null when that was nothing. */
 export class ReadInterrupted extends Error {
@@ -67,7 +66,7 @@ export async function readTrace(
   let reading: Reading<TraceSummary> | null = null;
   try {
     return await withInput(path, options, async (source) => {
-      const { detection, bytes } = await open(path, source);
+      const { detection, bytes } = await open(source);
       if (detection.kind === 'qemu-log') {
         throw new FileError(path, 'is a QEMU log, not a guest trace; give it where a QEMU log is asked for');
       }
@@ -108,7 +107,7 @@ export async function readCommands(
 ): Promise<QemuSummary | TraceSummary> {
   try {
     return await withInput(path, options, async (source) => {
-      const { detection, bytes } = await open(path, source);
+      const { detection, bytes } = await open(source);
       const sink = commandsOf(amd);
       if (detection.kind === 'trace.dat') {
         return await (await datReading(source, bytes, new Names(), sink, options)).run();
@@ -137,56 +136,11 @@ async function withInput<T>(path: string, options: ReadOptions, use: (source: By
   }
 }
 
-interface Opened {
-  readonly detection: Detection;
-  /** The expanded bytes, the ones looked at for the verdict included. */
-  readonly bytes: Chunks;
-}
-
-/** Finds out what the input is, through one layer of compression. */
-async function open(path: string, source: ByteSource): Promise<Opened> {
-  const outer = await look(source.bytes);
-  let opened = outer;
-  // A stream reads ahead and holds chunks; a parser is done with one when it asks for the next.
-  source.reusesBuffer = outer.detection.kind === 'text' || outer.detection.kind === 'qemu-log';
-  if (outer.detection.kind === 'gzip') opened = await look(gunzipped(outer.bytes));
-  else if (outer.detection.kind === 'zstd') opened = await look(unzstded(outer.bytes));
-  const { kind, found, advice } = opened.detection;
-  const inside = opened === outer ? '' : ` inside ${outer.detection.found}`;
-  if (kind === 'gzip' || kind === 'zstd') throw new FileError(path, `is ${found}${inside}; expand it once`);
-  if (kind === 'empty') throw new FileError(path, `is empty${inside}; ${advice}`);
-  if (kind === 'refused') throw new FileError(path, `is ${found}${inside}; ${advice}`);
+/** Finds out what the input is. A stream reads ahead and holds chunks; a parser is done with one when it asks for the next. */
+async function open(source: ByteSource): Promise<OpenedInput> {
+  const opened = await openInput(source.bytes, gunzipped);
+  source.reusesBuffer = !opened.isExpanded && opened.detection.kind !== 'trace.dat';
   return opened;
-}
-
-/** Reads until a verdict is possible, and gives the same bytes out again. */
-async function look(bytes: Chunks): Promise<Opened> {
-  const held: Uint8Array[] = [];
-  let length = 0;
-  let detection = detect(new Uint8Array(0));
-  // From a slow pipe the first lines should count before there are DETECT_BYTES of them. Twice as many bytes for each new look
-  // keep the work small.
-  for (let nextLook = 1; length < DETECT_BYTES && !detection.isCertain;) {
-    const next = await bytes.next();
-    if (next.done === true) {
-      detection = detect(Buffer.concat(held));
-      break;
-    }
-    held.push(next.value);
-    length += next.value.length;
-    if (length < nextLook) continue;
-    nextLook = Math.min(length * 2, DETECT_BYTES);
-    detection = detect(Buffer.concat(held).subarray(0, DETECT_BYTES));
-  }
-  async function* again(): Chunks {
-    try {
-      yield* held.splice(0);
-      yield* bytes;
-    } finally {
-      await bytes.return();
-    }
-  }
-  return { detection, bytes: again() };
 }
 
 /** Reading of a trace.dat, and its temporary copy unless the input is a plain file. */
@@ -279,15 +233,8 @@ const ADVICE: Readonly<Record<string, string>> = {
 
 function asFileError(path: string, error: unknown): Error {
   if (error instanceof FileError) return error;
-  if (error instanceof ZstdProblem) {
-    const early = /EOF/i.test(error.message);
-    return new FileError(path, `the zstd data ${early ? 'ends early' : 'is damaged'}; copy or record the file again`);
-  }
-  if (error instanceof TraceError) {
-    const advice =
-      error.code === 'unsupported' ? 'give the text of `trace-cmd report` instead' : 'copy or record the file again';
-    return new FileError(path, `${error.message}; ${advice}`);
-  }
+  const problem = inputProblemOf(error);
+  if (problem !== null) return new FileError(path, problem);
   const code = codeOf(error);
   const advice = ADVICE[code];
   if (advice !== undefined) return new FileError(path, advice);

@@ -1,5 +1,6 @@
 /** The result of `iommukit replay` for people: one row per policy, at most 120 columns wide for counts of millions. */
-import type { Comparison, HardwareModel, PageCommand, RunResult } from '../replay/index.ts';
+import type { Comparison, PageCommand, RunResult } from '../replay/index.ts';
+import { MODEL_NAMES } from '../replay/index.ts';
 import type { ReplayReport } from '../report/index.ts';
 import { NOT_GROUPED } from '../report/index.ts';
 import { count, counted, textTable } from './text-table.ts';
@@ -7,8 +8,6 @@ import { count, counted, textTable } from './text-table.ts';
 function ratio(value: number): string {
   return value.toFixed(3);
 }
-
-export const MODEL_NAMES: Readonly<Record<HardwareModel, string>> = { vtd: 'VT-d', amdvi: 'AMD-Vi' };
 
 /** Renders a report. */
 export function replayText(report: ReplayReport): string {

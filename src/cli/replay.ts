@@ -1,43 +1,43 @@
 /** `iommukit replay FILE`: what would another flush policy cost on this trace, and would it be safe? */
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { Argument, InvalidArgumentError, Option } from 'commander';
-import type { MapFlush } from '../drivers/index.ts';
-import { AMD_PRESETS, INTEL_PRESETS, MAP_FLUSHES, UNMAP_FLUSHES } from '../drivers/index.ts';
-import type { HardwareModel, Observed, Plan, UnmapPolicy } from '../replay/index.ts';
-import { Grouper, HARDWARE_MODELS, UNMAP_POLICIES, agrees, attribute, planCalls } from '../replay/index.ts';
-import type { HardwareFacts, ReplayReport } from '../report/index.ts';
-import { interruptedReport, replayReport } from '../report/index.ts';
-import { Names, vendorOf } from '../trace/index.ts';
+import { MAP_FLUSHES, UNMAP_FLUSHES } from '../drivers/index.ts';
+import type { Observed, ReplayChoice } from '../replay/index.ts';
+import {
+  ChoiceProblem,
+  Grouper,
+  HARDWARE_MODELS,
+  MODEL_NAMES,
+  PRESETS_OF,
+  UNMAP_POLICIES,
+  agrees,
+  chooseHardware,
+  planTrace,
+  playPolicies,
+} from '../replay/index.ts';
+import type { ReplayReport } from '../report/index.ts';
+import { factsOf, interruptedReport, replayReport } from '../report/index.ts';
+import { InputProblem, Names } from '../trace/index.ts';
 import type { ReadOptions } from './byte-source.ts';
 import { readCommandLog } from './command-log.ts';
 import { EXIT_FINDING, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
 import { FileError } from './file-error.ts';
-import type { TraceSummary } from './input.ts';
 import { ReadInterrupted, readTrace } from './input.ts';
 import { OutputFile } from './output-file.ts';
 import { pathOf } from './path-argument.ts';
-import { playPolicies } from './policy-runs.ts';
 import { Progress } from './progress.ts';
-import { MODEL_NAMES, replayText } from './replay-text.ts';
+import { replayText } from './replay-text.ts';
 import { warnSkipped } from './skipped-lines.ts';
 import { FileSpill } from './spill.ts';
-import { counted } from './text-table.ts';
-import { factsOf } from './trace-facts.ts';
 
-interface ReplayOptions {
-  readonly mapFlush: readonly MapFlush[];
-  readonly unmapFlush: readonly UnmapPolicy[];
-  readonly hardware?: HardwareModel;
-  readonly preset: string;
-  readonly cachingMode?: 'on' | 'off';
+interface ReplayOptions extends ReplayChoice {
   readonly compare?: string;
   readonly json?: true;
   readonly output?: string;
 }
 
-/** Kernels whose driver is known, by model. A kernel is only named where its driver differs from the one before. */
-const PRESETS_OF: Readonly<Record<HardwareModel, readonly string[]>> = { vtd: INTEL_PRESETS, amdvi: AMD_PRESETS };
-const PRESETS: readonly string[] = [...new Set([...INTEL_PRESETS, ...AMD_PRESETS])].toSorted((a, b) =>
+const PRESETS: readonly string[] = [...new Set(Object.values(PRESETS_OF).flat())].toSorted((a, b) =>
   a.localeCompare(b, 'en', { numeric: true }),
 );
 
@@ -137,34 +137,27 @@ async function replayed(file: string, options: ReplayOptions, signal: AbortSigna
     requireSameHardware(options, observed);
     const summary = await readTrace(file, names, grouper, show('reading '));
     progress.end();
-    grouper.finish();
-    if (grouper.counts.map + grouper.counts.unmap === 0) throw new FileError(file, nothingToReplay(summary));
+    const plan = planTrace(grouper, options, summary, callSpill);
     warnSkipped(file, summary);
-    const lazyFrom = options.unmapFlush.includes('recorded') ? attribute(grouper) : null;
-    const plan = planCalls(grouper, callSpill, lazyFrom);
-    const hardware = {
-      ...chooseModel(options, observed, summary),
-      cachingMode: chooseCachingMode(options, observed, plan),
-    };
+    const hardware = chooseHardware(options, observed, summary, plan);
     const { preset, mapFlush, unmapFlush } = options;
-    if (!PRESETS_OF[hardware.model].includes(preset)) {
-      throw new UsageError(
-        `--preset ${preset} has no driver of ${MODEL_NAMES[hardware.model]}; there are ${PRESETS_OF[hardware.model].join(', ')}`,
-      );
-    }
-    const { runs, compare } = await playPolicies(
+    const { runs, isComplete, compare } = await playPolicies(
       plan,
       { ...hardware, preset, mapFlush, unmapFlush, observed, observedFile: options.compare ?? '' },
-      signal,
-      (done, total) => progress.show('replaying ', done, total),
+      {
+        onProgress: (done, total) => progress.show('replaying ', done, total),
+        pause: async () => {
+          await yieldToEvents();
+          return !signal.aborted;
+        },
+      },
     );
-    return replayReport(factsOf(file, summary), plan, hardware, runs, signal.aborted, compare);
+    return replayReport(factsOf(file, summary), plan, hardware, runs, !isComplete, compare);
   } catch (error) {
+    if (error instanceof InputProblem) throw new FileError(file, error.message);
+    if (error instanceof ChoiceProblem) throw new UsageError(`--${error.message}`);
     if (!(error instanceof ReadInterrupted)) throw error;
-    const hardware = {
-      ...chooseModel(options, observed, error.summary),
-      cachingMode: chooseCachingMode(options, observed, null),
-    };
+    const hardware = chooseHardware(options, observed, error.summary, null);
     return interruptedReport(factsOf(file, error.summary), grouper.counts, hardware);
   } finally {
     progress.end();
@@ -181,28 +174,4 @@ function requireSameHardware({ hardware, compare = '' }: ReplayOptions, observed
     compare,
     `has commands of ${MODEL_NAMES[model]}, and --hardware asks for ${MODEL_NAMES[hardware]}; leave one of the two out`,
   );
-}
-
-function nothingToReplay(summary: TraceSummary): string {
-  return (
-    `holds no iommu:map or iommu:unmap event (${summary.format}, ${counted(summary.events, 'event')} read, ${summary.skipped} skipped). ` +
-    `Record with: trace-cmd record -e iommu -e dma -e intel_iommu`
-  );
-}
-
-/** Whose hardware is played, and what told so: the user, the log, the trace; VT-d when nothing does. */
-function chooseModel(
-  options: ReplayOptions,
-  observed: Observed | null,
-  summary: TraceSummary | null,
-): Pick<HardwareFacts, 'model' | 'told'> {
-  if (options.hardware !== undefined) return { model: options.hardware, told: 'option' };
-  if (observed !== null) return { model: observed.commands.model, told: 'log' };
-  const vendor = summary === null ? 'unknown' : vendorOf(summary);
-  return vendor === 'unknown' ? { model: 'vtd', told: 'default' } : { model: vendor, told: 'trace' };
-}
-
-function chooseCachingMode(options: ReplayOptions, observed: Observed | null, plan: Plan | null): boolean {
-  if (options.cachingMode !== undefined) return options.cachingMode === 'on';
-  return observed === null || plan === null || observed.showsCachingMode(plan.counts.unmap);
 }

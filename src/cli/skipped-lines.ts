@@ -1,5 +1,5 @@
 /** Skipped lines are never silent: how many, and the first few with their place and what was expected there. */
-import type { TraceSummary } from './input.ts';
+import type { TraceSummary } from '../trace/index.ts';
 import { counted } from './text-table.ts';
 
 export function warnSkipped(file: string, summary: TraceSummary): void {

@@ -13,6 +13,9 @@ export type HardwareModel = CommandSet['model'];
 
 export const HARDWARE_MODELS: readonly HardwareModel[] = ['vtd', 'amdvi'];
 
+/** Their makers' names for them. */
+export const MODEL_NAMES: Readonly<Record<HardwareModel, string>> = { vtd: 'VT-d', amdvi: 'AMD-Vi' };
+
 /** Table pages of a run, 1 GiB: enough for 512 GiB in 4 KiB pages, and a damaged trace cannot take the machine's memory. */
 const MAX_TABLES: number = 1 << 18;
 

@@ -2,7 +2,7 @@
  * The result of `iommukit replay` as data, schema `iommukit.replay/1`. Additions keep the schema's name, anything else changes
  * it. Addresses are hex strings, times milliseconds of the trace's clock.
  */
-import type { Comparison, GroupingCounts, HardwareModel, Plan, RunResult } from '../replay/index.ts';
+import type { ComparedRun, GroupingCounts, HardwareFacts, Plan, RunResult } from '../replay/index.ts';
 
 export const REPLAY_SCHEMA = 'iommukit.replay/1';
 /** `grouping.rule` of a replay that was interrupted before the calls were told. */
@@ -44,7 +44,7 @@ export interface ReplayReport {
   readonly interrupted: boolean;
   readonly runs: readonly RunResult[];
   /** Present with `--compare`. */
-  readonly compare?: Comparison & { readonly file: string; readonly mapFlush: string; readonly unmapFlush: string };
+  readonly compare?: ComparedRun;
 }
 
 /** What a reader said about a trace, common to all formats. */
@@ -55,14 +55,6 @@ export interface TraceFacts {
   readonly skipped: number;
   readonly lost: number;
   readonly hasIrqContext: boolean;
-}
-
-/** The modelled hardware of a run. */
-export interface HardwareFacts {
-  readonly model: HardwareModel;
-  /** What said so: the user, the log compared with, the trace; `default` when nothing did. */
-  readonly told: 'option' | 'log' | 'trace' | 'default';
-  readonly cachingMode: boolean;
 }
 
 /** Puts a report together. */

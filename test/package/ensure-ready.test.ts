@@ -9,6 +9,12 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '../..');
+/** What is built before the tests; before `npm start` the command line alone. */
+const BUILDS = [
+  'tsc -b',
+  'vite build web --mode production --logLevel warn',
+  'vite build web --mode report --logLevel warn',
+];
 let tree = '';
 
 const put = (path: string, text: string): void => {
@@ -50,6 +56,8 @@ beforeEach(() => {
   put('package.json', '{ "type": "module" }');
   put('node_modules/typescript/package.json', '{ "type": "commonjs" }');
   standIn('node_modules/typescript/bin/tsc', 'tsc');
+  put('node_modules/vite/package.json', '{ "type": "commonjs" }');
+  standIn('node_modules/vite/bin/vite.js', 'vite');
   standIn('npm.cjs', 'npm');
   put('dist/cli/main.js', '');
   put('package-lock.json', lock('1.0.0'));
@@ -59,7 +67,7 @@ beforeEach(() => {
 afterEach(() => rmSync(tree, { recursive: true, force: true }));
 
 test('installs nothing and says nothing when the locked versions are there', () => {
-  expect(ready()).toEqual({ calls: ['tsc -b'], said: '', code: 0 });
+  expect(ready()).toEqual({ calls: BUILDS, said: '', code: 0 });
 });
 
 test('builds the command line only before npm start', () => {
@@ -72,12 +80,12 @@ test.each([
   ['a missing package', JSON.stringify({ packages: {} })],
 ])('%s: npm ci', (_, installed) => {
   put('node_modules/.package-lock.json', installed);
-  expect(ready()).toMatchObject({ calls: ['npm ci --include=dev --loglevel=error', 'tsc -b'], code: 0 });
+  expect(ready()).toMatchObject({ calls: ['npm ci --include=dev --loglevel=error', ...BUILDS], code: 0 });
 });
 
 test('binaries for other platforms need not be there', () => {
   put('package-lock.json', lock('1.0.0', { 'node_modules/b-win32': { version: '1.0.0', optional: true } }));
-  expect(ready().calls).toEqual(['tsc -b']);
+  expect(ready().calls).toEqual(BUILDS);
 });
 
 test('without a lock file: npm install', () => {
@@ -118,7 +126,7 @@ test.each([
   const pretend = `Object.defineProperty(process, 'versions', { value: { node: '${version}' } });`;
   const { calls, said, code } = ready({}, ['--import', `data:text/javascript,${encodeURIComponent(pretend)}`]);
   expect(code).toBe(accepted ? 0 : 1);
-  expect(calls).toEqual(accepted ? ['tsc -b'] : []);
+  expect(calls).toEqual(accepted ? BUILDS : []);
   if (!accepted) expect(said).toContain(`needs Node 20.19 or newer, this is Node ${version}`);
 });
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import type { TraceSummary } from '../../src/cli/input.ts';
+import type { TraceSummary } from '../../src/trace/index.ts';
 import type { ReadOptions } from '../../src/cli/byte-source.ts';
 import { FileError } from '../../src/cli/file-error.ts';
 import { ReadInterrupted, readCommands, readTrace } from '../../src/cli/input.ts';

@@ -1,8 +1,8 @@
 /** What is said of a trace in every result. */
-import type { TraceFacts } from '../report/index.ts';
-import type { TraceSummary } from './input.ts';
+import type { TraceSummary } from '../trace/index.ts';
+import type { TraceFacts } from './replay-report.ts';
 
-/** @param summary null when nothing was read */
+/** @param file `-` is standard input @param summary null when nothing was read */
 export function factsOf(file: string, summary: TraceSummary | null): TraceFacts {
   return {
     file: file === '-' ? 'standard input' : file,

@@ -1,10 +1,13 @@
 /** One plan under all the policies asked for, one after the other, and the comparison of one of them with a log. */
-import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type { MapFlush } from '../drivers/index.ts';
 import { amdPreset, intelPreset } from '../drivers/index.ts';
-import type { HardwareModel, Observed, Plan, RunResult, UnmapPolicy } from '../replay/index.ts';
-import { Player, compareRun } from '../replay/index.ts';
-import type { ReplayReport } from '../report/index.ts';
+import type { Comparison } from './compare.ts';
+import { compareRun } from './compare.ts';
+import type { HardwareModel } from './machines.ts';
+import type { Observed } from './observed.ts';
+import type { Plan } from './plan.ts';
+import type { RunResult, UnmapPolicy } from './player.ts';
+import { Player } from './player.ts';
 
 /** What is played. */
 export interface PolicyOptions {
@@ -18,39 +21,51 @@ export interface PolicyOptions {
   readonly observedFile: string;
 }
 
-export interface PolicyResults {
-  /** Those played until the signal fired; the last one then is not complete. */
-  readonly runs: readonly RunResult[];
-  readonly compare: ReplayReport['compare'];
+/** What is done between two pieces of work. */
+export interface PolicyTurns {
+  /** Calls played so far, of all policies. */
+  onProgress(done: number, total: number): void;
+  /** Lets other work run. @returns false to stop here */
+  pause(): Promise<boolean>;
 }
 
-/** Calls played between two looks at the clock, the signal and the progress bar. */
+/** A run held against a log. */
+export type ComparedRun = Comparison & {
+  readonly file: string;
+  readonly mapFlush: string;
+  readonly unmapFlush: string;
+};
+
+export interface PolicyResults {
+  /** Those played until `pause` said to stop; the last one then is not complete. */
+  readonly runs: readonly RunResult[];
+  readonly isComplete: boolean;
+  readonly compare: ComparedRun | undefined;
+}
+
+/** Calls played between two pauses: some 20 ms of them. */
 const CALLS_PER_TURN = 50_000;
 
-export async function playPolicies(
-  plan: Plan,
-  options: PolicyOptions,
-  signal: AbortSignal,
-  onProgress: (done: number, total: number) => void,
-): Promise<PolicyResults> {
+export async function playPolicies(plan: Plan, options: PolicyOptions, turns: PolicyTurns): Promise<PolicyResults> {
   const { model, preset, cachingMode, observed } = options;
   const compared = observed === null ? null : comparedPolicy(options, observed);
   const runs: RunResult[] = [];
-  let compare: ReplayReport['compare'];
+  let compare: ComparedRun | undefined;
   const nrCalls = plan.nrRecords * options.mapFlush.length * options.unmapFlush.length;
   let nrBefore = 0;
   for (const mapFlush of options.mapFlush) {
     for (const unmapFlush of options.unmapFlush) {
       const keepPages = compared?.mapFlush === mapFlush && compared.unmapFlush === unmapFlush;
       const player = new Player(plan, { model, preset, mapFlush, unmapFlush, cachingMode, keepPages });
-      while (!signal.aborted && player.step(CALLS_PER_TURN)) {
-        onProgress(nrBefore + player.nrDone, nrCalls);
-        await yieldToEvents();
+      let goesOn = true;
+      while (goesOn && player.step(CALLS_PER_TURN)) {
+        turns.onProgress(nrBefore + player.nrDone, nrCalls);
+        goesOn = await turns.pause();
       }
       nrBefore += player.nrDone;
       const result = player.result();
       runs.push(result);
-      if (signal.aborted) return { runs, compare };
+      if (!goesOn) return { runs, isComplete: false, compare };
       if (keepPages && observed !== null && player.pages !== null) {
         const domainsTold = plan.rule === 'dma-events' && plan.inferredDomains === 0;
         const side = { pages: player.pages, counts: result.commands, domainsTold, marks: player.marks };
@@ -58,7 +73,7 @@ export async function playPolicies(
       }
     }
   }
-  return { runs, compare };
+  return { runs, isComplete: true, compare };
 }
 
 /**

@@ -55,6 +55,7 @@ export {
   ScheduleError,
   loadSchedule,
   playSchedule,
+  readSetup,
   saveSchedule,
   watchSchedule,
 } from './explorer/schedule.ts';

@@ -1,11 +1,19 @@
 /** What the worker can be asked for, one method per job. Every view adds its own here and implements it in its own folder. */
+import type { Sequence } from '../../../src/lab/index.ts';
+import type { Wanted } from '../findings/finding-jobs.ts';
 import type { JobContext } from './protocol.ts';
 
 export interface Jobs {
   /** Answers with the same text: shows that the worker runs. */
   echo(input: { readonly text: string }, context: JobContext): Promise<{ readonly text: string }>;
+  /** Plays a schedule (iommukit.schedule/1). */
+  playCounterexample(input: { readonly text: string }, context: JobContext): Promise<Sequence>;
+  /** Looks for a schedule that shows a finding of `iommukit check`, and plays it; null when there is none. */
+  findCounterexample(input: Wanted, context: JobContext): Promise<Sequence | null>;
 }
 
 export const JOBS: Jobs = {
   echo: async ({ text }) => await Promise.resolve({ text }),
+  playCounterexample: async ({ text }) => (await import('../findings/finding-jobs.ts')).playCounterexample(text),
+  findCounterexample: async (wanted) => (await import('../findings/finding-jobs.ts')).findCounterexample(wanted),
 };

@@ -1,12 +1,33 @@
 /** `iommukit check --replay FILE`: plays a schedule that the explorer saved, step by step, on the concrete hardware. */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { MarkKind, PlayedSchedule, Schedule } from '../check/index.ts';
-import { KNOWN_WORLD, ScheduleError, loadSchedule, playSchedule } from '../check/index.ts';
+import { KNOWN_WORLD, ScheduleError, loadSchedule, playSchedule, saveSchedule } from '../check/index.ts';
 import { FileError, codeOf } from './file-error.ts';
 
 export interface Replayed {
   readonly schedule: Schedule;
   readonly played: PlayedSchedule;
+}
+
+/**
+ * `iommukit check --explore --save FOLDER`: makes the folder, and gives what writes a counterexample to a file in it, named by
+ * its case.
+ * @throws FileError for a folder that cannot be written, then as later
+ */
+export function scheduleFolder(folder: string): (name: string, schedule: Schedule) => void {
+  const attempt = (path: string, write: () => void): void => {
+    try {
+      write();
+    } catch (error) {
+      throw new FileError(path, `cannot be written (${codeOf(error)}); give another folder to --save`);
+    }
+  };
+  attempt(folder, () => mkdirSync(folder, { recursive: true }));
+  return (name, schedule) => {
+    const path = join(folder, `${name.replaceAll(/[^a-z0-9.]+/gi, '-').replace(/-+$/, '')}.json`);
+    attempt(path, () => writeFileSync(path, saveSchedule(schedule)));
+  };
 }
 
 /** @throws FileError for what is no schedule, or none of this version */

@@ -109,6 +109,23 @@ describe('the explorer', () => {
     expect(out).toMatch(/^FINDING C-MAP-VISIBLE, as the file says$/m);
   });
 
+  it('--save writes a file for each case that breaks a promise, which --replay plays', () => {
+    const folder = join(file('x', ''), '../found');
+    const { code } = run(['check', '--explore', '--scenario', 'bug/26a', '--save', folder]);
+    expect(code).toBe(0);
+    expect(readdirSync(folder)).toEqual(['bug-26a.json']);
+    const { out } = run(['check', '--replay', join(folder, 'bug-26a.json')]);
+    expect(out).toMatch(/^ +\^ made stale here: cached entry of a device, 00:02\.0/m);
+    expect(out).toMatch(/^ +\^ returned too early$/m);
+  }, 60_000);
+
+  it('--save says what is wrong with its folder, and that it goes with --explore', () => {
+    const path = file('taken', '');
+    expect(run(['check', '--explore', '--scenario', 'bug/26a', '--save', path])).toMatchObject({ code: 2, out: '' });
+    const { code, err } = run(['check', '--save', path]);
+    expect([code, err]).toEqual([2, expect.stringContaining('--save is for the schedules that --explore finds')]);
+  });
+
   it.each([
     ['no JSON', 'hello', /schedule\.json: /],
     ['another file', '{"schema":"iommukit.replay/1"}', /schedule\.json: /],

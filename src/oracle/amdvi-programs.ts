@@ -78,7 +78,7 @@ export class AmdviProgram {
 
   #random(): void {
     const kind = this.#rng.below(1000);
-    if (kind < 400) this.#dmaWrite();
+    if (kind < 370) this.#dmaWrite();
     else if (kind < 430) this.#dmaCopy();
     else if (kind < 700) this.#anyEntry();
     else if (kind < 760) this.#device();
@@ -149,10 +149,11 @@ export class AmdviProgram {
     const table = rng.pick([DEVICE_TABLES[0], DEVICE_TABLES[0], DEVICE_TABLES[1]]);
     const at = tableAt(table) + sid * amdvi.DTE_BYTES;
     const mode = rng.pick([0, 1, 2, 3, 3, 4, 4, 5, 6, 6]);
-    let w0 = (rng.chance(0.93) ? amdvi.DTE_V_W0 : 0) | (rng.chance(0.95) ? amdvi.DTE_TV_W0 : 0);
+    const isValid = rng.chance(0.93);
+    let w0 = (isValid ? amdvi.DTE_V_W0 : 0) | (rng.chance(0.95) ? amdvi.DTE_TV_W0 : 0);
     w0 |= mode << amdvi.DTE_MODE_SHIFT_W0;
     if (mode > 0) w0 |= tableAt(rng.pick(TABLES[mode]));
-    if (rng.chance(0.01)) w0 |= 1 << rng.pick([2, 4, 6]);
+    if (rng.chance(isValid ? 0.01 : 0.15)) w0 |= 1 << rng.pick([2, 4, 6]);
     this.#store(at + 8, rng.pick(DOMAINS), 0);
     this.#store(at, w0, rng.chance(0.85) ? IR | IW : this.#rights());
   }

@@ -1,4 +1,5 @@
 /** Two rigs through one program, compared after each DMA; and the shortest program that still tells them apart. */
+import { QemuError } from '../qemu/index.ts';
 import { cellsOf } from './arena.ts';
 import type { Rig, Step } from './program.ts';
 
@@ -8,6 +9,8 @@ export interface Difference {
   readonly step: number;
   /** What differs: name, then ours and the other's value. */
   readonly what: readonly { readonly name: string; readonly ours: number; readonly other: number }[];
+  /** QEMU died of the steps: what it said. Nothing was compared then. */
+  readonly death?: string;
 }
 
 export interface Comparison {
@@ -62,12 +65,18 @@ export function compare(
   let nr = 0;
   let dmas = 0;
   for (const step of steps) {
-    ours.step(step);
-    other.step(step);
     nr += 1;
     done(step);
     if (step.op === 'dma-write' || step.op === 'dma-copy') dmas += 1;
-    const difference = differenceAfter(ours, other, step, nr, names);
+    let difference: Difference | null;
+    try {
+      ours.step(step);
+      other.step(step);
+      difference = differenceAfter(ours, other, step, nr, names);
+    } catch (error) {
+      if (!(error instanceof QemuError)) throw error;
+      difference = { step: nr, what: [], death: error.message };
+    }
     if (difference !== null) return { steps: nr, dmas, difference };
   }
   return { steps: nr, dmas, difference: null };

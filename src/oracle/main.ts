@@ -1,34 +1,62 @@
 /**
- * `npm run oracle`: our VT-d model beside QEMU's. Random programs run on both, and everything that software could see is compared
- * after each DMA; then the same with faults planted in our side, to show that a difference would be found.
- * Exit codes: 0 no difference and every fault found, 1 a difference, 2 no QEMU or wrong usage.
+ * `npm run oracle`: our models beside QEMU's, our stack on QEMU's units, and what QEMU's units translated under recorded
+ * kernels. Exit codes: 0 no difference and every planted fault found, 1 otherwise, 2 no QEMU or wrong usage.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { AMD_PRESETS, INTEL_PRESETS } from '../drivers/index.ts';
 import { QemuError } from '../qemu/index.ts';
-import { PLANTED_FAULTS } from './planted.ts';
-import type { Program, Step } from './program.ts';
-import { PROGRAM_SCHEMA } from './program.ts';
-import { runVtdProgram, runVtdSeed, shrinkVtd } from './vtd-oracle.ts';
+import type { Difference } from './differential.ts';
+import { AMDVI_FAULTS } from './planted-amdvi.ts';
+import { VTD_FAULTS } from './planted-vtd.ts';
+import type { PlantedFault } from './planted.ts';
+import { loadProgram, saveProgram } from './program-file.ts';
+import type { OracleArch } from './program.ts';
+import { runProgram, runRandom, shrinkProgram } from './random-run.ts';
+import { compareRecorded, findRecordings } from './recorded.ts';
+import type { Finding, OracleResults, PlantedResult, RandomResults, RecordedResults, StackResults } from './results.ts';
+import { RESULTS_SCHEMA, isGood, textOf } from './results.ts';
+import { runStack } from './stack-run.ts';
 
 const HELP = `Usage: npm run oracle -- [options]
-  --seed N      first seed (default 1)
-  --seeds N     how many (default 4)
-  --steps N     steps per seed (default 10000)
-  --qemu PATH   program to judge by (default qemu-system-x86_64; Debian: apt-get install qemu-system-x86)
-  --replay FILE run a program that a difference was written to
-  --json        results as JSON
-  --no-planted  leave the planted faults out
+  --seed N          first seed (default 1)
+  --seeds N         how many (default 4)
+  --steps N         steps per seed on VT-d (default 10000)
+  --amd-steps N     steps per seed on AMD-Vi (default 3 for every 10 of --steps)
+  --arch ARCH       intel or amd (default both)
+  --qemu PATH       program to judge by (default qemu-system-x86_64; Debian: apt-get install qemu-system-x86)
+  --traces FOLDER   where recorded runs are; may be given more than once (default traces and ../shared/traces)
+  --replay FILE     only run the program that a difference was written to
+  --json            results as JSON
+  --no-planted      leave the planted faults out
+  --no-stack        leave our stack on QEMU's units out
+  --no-recorded     leave the recorded translations out
 `;
 /** Steps, and programs of as many, in which a planted fault must show. */
 const PLANTED_STEPS = 20_000;
 const PLANTED_SEEDS = 4;
+/** A step of the stack is a whole call or a DMA, and there are four programs per seed: fewer are as good. */
+const STEPS_PER_STACK_STEP = 50;
+
+const ROOT = join(fileURLToPath(import.meta.url), '../../..');
+const TRACES = [join(ROOT, 'traces'), join(ROOT, '../shared/traces')];
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
 
 function number(text: string | undefined, otherwise: number, name: string): number {
   const value = text === undefined ? otherwise : Number(text);
   if (!Number.isSafeInteger(value) || value < 0) throw new QemuError(`--${name} wants a whole number, got '${text}'`);
   return value;
+}
+
+function archesOf(text: string | undefined): readonly OracleArch[] {
+  if (text === undefined) return ['intel', 'amd'];
+  if (text === 'intel' || text === 'amd') return [text];
+  throw new QemuError(`--arch is intel or amd, got '${text}'`);
 }
 
 function versionOf(binary: string): string {
@@ -39,41 +67,102 @@ function versionOf(binary: string): string {
   return stdout.split('\n')[0] ?? '';
 }
 
-/** @throws QemuError for a file that is no program */
-function loadProgram(path: string): readonly Step[] {
-  const wrong = (why: string): QemuError => new QemuError(`${path} is no program of the oracle: ${why}`);
-  let data: unknown;
-  try {
-    data = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw wrong(error instanceof Error ? error.message : String(error));
-  }
-  if (typeof data !== 'object' || data === null || !('schema' in data) || data.schema !== PROGRAM_SCHEMA) {
-    throw wrong(`"schema" is not ${PROGRAM_SCHEMA}`);
-  }
-  if (!('steps' in data) || !Array.isArray(data.steps)) throw wrong('it has no "steps"');
-  return data.steps.map((step: unknown, nr) => {
-    if (!isStep(step)) throw wrong(`step ${nr} is none`);
-    return step;
-  });
+/** What differs, in one line. */
+function inWords({ what, death }: Difference): string {
+  if (death !== undefined) return death;
+  const hex = (value: number): string => `0x${value.toString(16)}`;
+  return what.map(({ name, ours, other }) => `${name} is ${hex(ours)} here, ${hex(other)} there`).join('; ');
 }
 
-const FIELDS: Readonly<Record<string, readonly string[]>> = {
-  store: ['paddr', 'lo', 'hi'],
-  writel: ['offset', 'value'],
-  writeq: ['offset', 'lo', 'hi'],
-  'dma-write': ['device', 'iova', 'value'],
-  'dma-copy': ['device', 'from', 'to', 'nrBytes'],
-};
+class Oracle {
+  readonly findings: Finding[] = [];
+  readonly #binary: string;
+  readonly #seeds: readonly number[];
 
-function isStep(step: unknown): step is Step {
-  if (typeof step !== 'object' || step === null || !('op' in step) || typeof step.op !== 'string') return false;
-  const fields: Record<string, unknown> = { ...step };
-  const wanted = FIELDS[step.op];
-  if (wanted === undefined) return false;
-  const device = fields['device'];
-  if (wanted.includes('device') && !(device === 0 || device === 1 || device === 2)) return false;
-  return wanted.every((field) => Number.isSafeInteger(fields[field]));
+  constructor(binary: string, seeds: readonly number[]) {
+    this.#binary = binary;
+    this.#seeds = seeds;
+  }
+
+  random(arch: OracleArch, nrSteps: number): RandomResults {
+    const total = { programs: 0, steps: 0, dmas: 0, differences: 0 };
+    for (const seed of this.#seeds) {
+      const { steps, dmas, difference, program } = runRandom({ arch, binary: this.#binary, seed, nrSteps });
+      total.programs += 1;
+      total.steps += steps;
+      total.dmas += dmas;
+      const of = `${arch} seed ${seed}`;
+      if (difference === null) {
+        say(`${of}: ${steps} steps, ${dmas} DMAs, no difference`);
+        continue;
+      }
+      total.differences += 1;
+      say(`${of}: DIFFERENCE at step ${difference.step}: ${inWords(difference)}`);
+      const short = shrinkProgram(this.#binary, program, difference);
+      const file = `oracle-${arch}-${seed}.json`;
+      saveProgram(file, short);
+      say(`  its shortest program has ${short.steps.length} steps: --replay ${file}`);
+      this.findings.push({ ...difference, arch, seed, of, file });
+    }
+    return total;
+  }
+
+  stack(arch: OracleArch, steps: number): StackResults {
+    const total = { programs: 0, steps: 0, dmas: 0, differences: 0, landed: 0, stale: 0 };
+    const presets = arch === 'intel' ? INTEL_PRESETS : AMD_PRESETS;
+    for (const seed of this.#seeds) {
+      for (const lazy of [false, true]) {
+        const preset = presets[seed % presets.length] ?? '';
+        // With caching mode a kernel never unmaps lazily.
+        const result = runStack({ arch, binary: this.#binary, preset, seed, steps, lazy, cachingMode: !lazy });
+        total.programs += 1;
+        total.steps += result.steps;
+        total.dmas += result.dmas;
+        total.landed += result.landed;
+        total.stale += result.stale;
+        const { difference } = result;
+        if (difference === null) continue;
+        const of = `${preset} on ${arch}, ${lazy ? 'lazy' : 'strict'}, seed ${seed}`;
+        total.differences += 1;
+        say(`${of}: DIFFERENCE at step ${difference.step}: ${inWords(difference)}`);
+        this.findings.push({ ...difference, arch, seed, of });
+      }
+    }
+    say(`${arch}, our stack: ${total.programs} programs, ${total.dmas} DMAs, ${total.differences} differences`);
+    return total;
+  }
+
+  planted({ id, arch, title, makeUnit }: PlantedFault): PlantedResult {
+    const [first = 1] = this.#seeds;
+    let steps = 0;
+    let found = false;
+    for (let seed = first; seed < first + PLANTED_SEEDS && !found; seed++) {
+      const result = runRandom({ arch, binary: this.#binary, seed, nrSteps: PLANTED_STEPS, makeUnit });
+      steps += result.steps;
+      found = result.difference !== null;
+    }
+    say(`planted ${id} (${title}): ${found ? `found after ${steps} steps` : 'NOT FOUND'}`);
+    return { id, arch, title, found, steps };
+  }
+}
+
+function recorded(folders: readonly string[]): RecordedResults {
+  const runs = findRecordings(folders).map((recording) => {
+    const run = compareRecorded(recording);
+    say(`${run.name}: ${run.agree} of ${run.translations} recorded translations agree`);
+    for (const line of run.different) say(`  DIFFERENT: ${line}`);
+    return run;
+  });
+  const sum = (of: (run: (typeof runs)[number]) => number): number => runs.reduce((total, run) => total + of(run), 0);
+  const results = { translations: sum((run) => run.translations), agree: sum((run) => run.agree), runs };
+  if (runs.length > 0) return results;
+  return { ...results, absent: `no run with a trace and a log of translations in ${folders.join(', ')}` };
+}
+
+function replay(binary: string, path: string): number {
+  const { difference, steps } = runProgram(binary, loadProgram(path));
+  say(difference === null ? `${steps} steps, no difference` : `step ${difference.step}: ${inWords(difference)}`);
+  return difference === null ? 0 : 1;
 }
 
 function main(): number {
@@ -82,10 +171,15 @@ function main(): number {
       seed: { type: 'string' },
       seeds: { type: 'string' },
       steps: { type: 'string' },
+      'amd-steps': { type: 'string' },
+      arch: { type: 'string' },
       qemu: { type: 'string' },
+      traces: { type: 'string', multiple: true },
       replay: { type: 'string' },
       json: { type: 'boolean' },
       'no-planted': { type: 'boolean' },
+      'no-stack': { type: 'boolean' },
+      'no-recorded': { type: 'boolean' },
       help: { type: 'boolean' },
     },
   });
@@ -93,77 +187,50 @@ function main(): number {
     process.stdout.write(HELP);
     return 0;
   }
-  const binary = values.qemu ?? 'qemu-system-x86_64';
-  const qemu = versionOf(binary);
-  const say = (text: string): void => {
-    process.stderr.write(`${text}\n`);
-  };
-  if (values.replay !== undefined) {
-    const { difference, steps } = runVtdProgram(binary, loadProgram(values.replay));
-    say(
-      difference === null
-        ? `${steps} steps, no difference`
-        : `step ${difference.step}: ${JSON.stringify(difference.what)}`,
-    );
-    return difference === null ? 0 : 1;
-  }
+  const arches = archesOf(values.arch);
   const first = number(values.seed, 1, 'seed');
   const nrSeeds = number(values.seeds, 4, 'seeds');
   const nrSteps = number(values.steps, 10_000, 'steps');
-  let steps = 0;
-  let dmas = 0;
-  const differences: { seed: number; step: number; what: unknown; file: string }[] = [];
-  for (let seed = first; seed < first + nrSeeds; seed++) {
-    const result = runVtdSeed(binary, seed, nrSteps);
-    steps += result.steps;
-    dmas += result.dmas;
-    const { difference } = result;
-    if (difference === null) {
-      say(`seed ${seed}: ${result.steps} steps, ${result.dmas} DMAs, no difference`);
-      continue;
-    }
-    const short = shrinkVtd(
-      binary,
-      result.program,
-      difference.what.map(({ name }) => name),
-    );
-    const file = `oracle-seed-${seed}.json`;
-    const program: Program & { schema: string } = { schema: PROGRAM_SCHEMA, arch: 'intel', steps: short };
-    writeFileSync(file, `${JSON.stringify(program, null, 1)}\n`);
-    differences.push({ seed, step: difference.step, what: difference.what, file });
-    say(
-      `seed ${seed}: DIFFERENCE at step ${difference.step}, ${short.length} steps in ${file}: ${JSON.stringify(difference.what)}`,
-    );
+  const nrAmdSteps = number(values['amd-steps'], Math.ceil(nrSteps * 0.3), 'amd-steps');
+  const binary = values.qemu ?? 'qemu-system-x86_64';
+  const qemu = versionOf(binary);
+  if (values.replay !== undefined) return replay(binary, values.replay);
+
+  const oracle = new Oracle(
+    binary,
+    Array.from({ length: nrSeeds }, (_, nr) => first + nr),
+  );
+  const random: Partial<Record<OracleArch, RandomResults>> = {};
+  const stack: Partial<Record<OracleArch, StackResults>> = {};
+  for (const arch of arches) {
+    random[arch] = oracle.random(arch, arch === 'intel' ? nrSteps : nrAmdSteps);
+    if (values['no-stack'] !== true) stack[arch] = oracle.stack(arch, Math.ceil(nrSteps / STEPS_PER_STACK_STEP));
   }
-  const planted = (values['no-planted'] === true ? [] : PLANTED_FAULTS).map(({ id, title, makeUnit }) => {
-    let after = 0;
-    let found = false;
-    for (let seed = first; seed < first + PLANTED_SEEDS && !found; seed++) {
-      const result = runVtdSeed(binary, seed, PLANTED_STEPS, makeUnit);
-      after += result.steps;
-      found = result.difference !== null;
-    }
-    say(`planted ${id} (${title}): ${found ? `found after ${after} steps` : 'NOT FOUND'}`);
-    return { id, found, steps: after };
-  });
-  const found = planted.filter((fault) => fault.found);
-  const mean = found.reduce((sum, fault) => sum + fault.steps, 0) / Math.max(1, found.length);
-  if (values.json === true) {
-    process.stdout.write(
-      `${JSON.stringify({ schema: 'iommukit.oracle/1', qemu, steps, dmas, differences, planted }, null, 2)}\n`,
-    );
-  } else {
-    process.stdout.write(
-      `${qemu}\n${steps} steps, ${dmas} DMAs, ${differences.length} differences; ${found.length} of ${planted.length} planted faults found, after ${Math.round(mean)} steps on average\n`,
-    );
-  }
-  return differences.length === 0 && found.length === planted.length ? 0 : 1;
+  const faults = [...VTD_FAULTS, ...AMDVI_FAULTS].filter(({ arch }) => arches.includes(arch));
+  const parts = Object.values(random);
+  const results: OracleResults = {
+    schema: RESULTS_SCHEMA,
+    qemu,
+    steps: parts.reduce((sum, { steps }) => sum + steps, 0),
+    dmas: parts.reduce((sum, { dmas }) => sum + dmas, 0),
+    differences: oracle.findings.length,
+    findings: oracle.findings,
+    random,
+    stack,
+    planted: values['no-planted'] === true ? [] : faults.map((fault) => oracle.planted(fault)),
+    recorded:
+      values['no-recorded'] === true
+        ? { translations: 0, agree: 0, runs: [], absent: 'left out' }
+        : recorded(values.traces ?? TRACES),
+  };
+  process.stdout.write(values.json === true ? `${JSON.stringify(results, null, 2)}\n` : textOf(results));
+  return isGood(results) ? 0 : 1;
 }
 
 try {
   process.exitCode = main();
 } catch (error) {
   if (!(error instanceof QemuError) && !(error instanceof TypeError)) throw error;
-  process.stderr.write(`oracle: ${error.message}\n`);
+  say(`oracle: ${error.message}`);
   process.exitCode = error instanceof QemuError && error.message.startsWith('QEMU died') ? 1 : 2;
 }

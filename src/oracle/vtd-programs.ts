@@ -55,6 +55,8 @@ export class VtdProgram {
   /** Slot of a descriptor that stopped the queue; -1 while it runs. */
   #stoppedAt = -1;
   #value = 1;
+  #lastDevice = 0;
+  #lastPage = 0;
 
   /** @param sids requester ids of the devices */
   constructor(rng: Rng, sids: readonly number[]) {
@@ -88,7 +90,7 @@ export class VtdProgram {
 
   #random(): void {
     const kind = this.#rng.below(1000);
-    if (kind < 360) this.#dmaWrite();
+    if (kind < 350) this.#dmaWrite();
     else if (kind < 390) this.#dmaCopy();
     else if (kind < 640) this.#anyEntry();
     else if (kind < 690) this.#context();
@@ -117,10 +119,10 @@ export class VtdProgram {
   // Tables.
 
   #rights(): number {
-    const { below } = { below: this.#rng.below(20) };
-    if (below === 0) return 0;
-    if (below < 3) return R;
-    return below < 5 ? W : R | W;
+    const kind = this.#rng.below(20);
+    if (kind === 0) return 0;
+    if (kind < 3) return R;
+    return kind < 5 ? W : R | W;
   }
 
   #anyEntry(): void {
@@ -160,8 +162,9 @@ export class VtdProgram {
     const root = tableAt(rng.pick(TABLES[levels]));
     const type = rng.chance(0.85) ? vtd.TT_MULTI_LEVEL : rng.below(4);
     let lo = root | (type << vtd.CONTEXT_TT_SHIFT) | (rng.chance(0.95) ? vtd.CONTEXT_PRESENT : 0);
-    if (rng.chance(0.05)) lo |= vtd.CONTEXT_FPD;
-    if (rng.chance(0.01)) lo |= 1 << rng.pick([4, 5, 11]);
+    const isSilent = rng.chance(0.05);
+    if (isSilent) lo |= vtd.CONTEXT_FPD;
+    if (rng.chance(isSilent ? 0.15 : 0.01)) lo |= 1 << rng.pick([4, 5, 11]);
     this.#store(at + 8, w2, rng.chance(0.005) ? 1 : 0);
     this.#store(at, lo, 0);
   }
@@ -180,24 +183,35 @@ export class VtdProgram {
 
   // DMA.
 
-  #iova(): number {
+  /** A page; often the last one again, which a cache may hold. */
+  #page(): number {
     const rng = this.#rng;
-    if (rng.chance(0.005)) return 2 ** rng.pick([48, 50, 56]) + 4096;
+    if (rng.chance(0.4)) return this.#lastPage;
     const top = rng.chance(0.7) ? 0 : rng.pick(INDEXES);
-    const page = ((top * 512 + rng.pick(INDEXES)) * 512 + rng.pick(INDEXES)) * 512 + rng.pick(INDEXES);
+    this.#lastPage = ((top * 512 + rng.pick(INDEXES)) * 512 + rng.pick(INDEXES)) * 512 + rng.pick(INDEXES);
+    return this.#lastPage;
+  }
+
+  #iova(): number {
+    if (this.#rng.chance(0.005)) return 2 ** this.#rng.pick([48, 50, 56]) + 4096;
     // Each access has words of its own, so that it shows where it went.
-    return page * 4096 + ((this.#value * 4) & 0xffc);
+    return this.#page() * 4096 + ((this.#value * 4) & 0xffc);
+  }
+
+  #someDevice(): number {
+    if (this.#rng.chance(0.5)) this.#lastDevice = this.#rng.below(this.#sids.length);
+    return this.#lastDevice;
   }
 
   #dmaWrite(): void {
     this.#value += 1;
     const value = (this.#value & 0x7fff) | 0x8000;
-    this.#steps.push({ op: 'dma-write', device: this.#rng.below(this.#sids.length), iova: this.#iova(), value });
+    this.#steps.push({ op: 'dma-write', device: this.#someDevice(), iova: this.#iova(), value });
   }
 
   #dmaCopy(): void {
     this.#value += 1;
-    const device = this.#rng.below(this.#sids.length);
+    const device = this.#someDevice();
     // Within a page on both sides: a copy is one access of the engine then.
     const from = this.#iova();
     const to = this.#iova();

@@ -60,15 +60,15 @@ function isRunning(pid: number): boolean {
   }
 }
 
-/** All processes of this module that still run, so that none outlives this one. */
+/** All processes of this module that still run. None outlives this one: not when it exits, and not when it is killed either. */
 const running = new Set<QemuProcess>();
 process.on('exit', () => {
   for (const qemu of running) qemu.close();
 });
 
 export class QemuProcess {
-  readonly #folder: string;
   readonly #child: ChildProcess;
+  readonly #stderr: number;
   readonly #input: number;
   readonly #output: number;
   readonly #chunk: Buffer = Buffer.alloc(READ_BYTES);
@@ -76,36 +76,43 @@ export class QemuProcess {
   /** Starts the process and returns when it listens. @throws QemuError */
   constructor(options: QemuOptions) {
     const binary = options.binary ?? 'qemu-system-x86_64';
-    this.#folder = mkdtempSync(join(tmpdir(), 'iommukit-qemu-'));
-    const pipe = join(this.#folder, 'qtest');
+    const folder = mkdtempSync(join(tmpdir(), 'iommukit-qemu-'));
+    const pipe = join(folder, 'qtest');
     const made = spawnSync('mkfifo', [`${pipe}.in`, `${pipe}.out`]);
-    if (made.status !== 0)
-      throw new QemuError(`cannot make FIFOs in ${this.#folder}: ${made.stderr?.toString() ?? made.error?.message}`);
+    if (made.status !== 0) {
+      rmSync(folder, { recursive: true, force: true });
+      throw new QemuError(`cannot make FIFOs in ${folder}: ${made.stderr?.toString() ?? made.error?.message}`);
+    }
     const firmware = Buffer.alloc(FIRMWARE_BYTES, 0xf4);
     Buffer.from(HALT).copy(firmware, RESET_VECTOR);
-    writeFileSync(join(this.#folder, 'halt.bin'), firmware);
-    const stderr = openSync(join(this.#folder, 'stderr'), 'w');
+    writeFileSync(join(folder, 'halt.bin'), firmware);
+    this.#stderr = openSync(join(folder, 'stderr'), 'w+');
     const args = [
-      ['-s', 'KILL', String(options.lifetimeS ?? 600), binary],
+      // A signal for `timeout` when this process dies, however it does: it hands that on.
+      ['--pdeathsig', 'TERM', 'timeout', '-s', 'KILL', String(options.lifetimeS ?? 600), binary],
       ['-machine', 'q35,kernel-irqchip=split', '-m', String(QEMU_MEMORY_BYTES / 2 ** 20)],
-      ['-bios', join(this.#folder, 'halt.bin'), ...options.devices],
+      ['-bios', join(folder, 'halt.bin'), ...options.devices],
       // With a halted CPU virtual time jumps to the next timer: the 100 ms of edu's engine cost nothing.
       ['-accel', 'tcg', '-icount', 'shift=0,sleep=off', '-display', 'none', '-nodefaults'],
       ['-qtest-log', 'none', '-qtest', `pipe:${pipe}`],
     ].flat();
-    this.#child = spawn('timeout', args, { stdio: ['ignore', 'ignore', stderr] });
+    this.#child = spawn('setpriv', args, { stdio: ['ignore', 'ignore', this.#stderr] });
     this.#child.on('error', () => {});
     this.#child.unref();
-    closeSync(stderr);
     running.add(this);
     // Neither open may wait for the other side, which may never come: read-write and non-blocking ones do not.
     const input = openSync(`${pipe}.in`, constants.O_RDWR);
     const probe = openSync(`${pipe}.out`, constants.O_RDONLY | constants.O_NONBLOCK);
     this.#input = input;
     writeSync(input, 'readb 0x0\n');
-    this.#awaitAnswer(probe, binary);
-    this.#output = openSync(`/proc/self/fd/${probe}`, constants.O_RDONLY);
-    closeSync(probe);
+    try {
+      this.#awaitAnswer(probe, binary);
+      this.#output = openSync(`/proc/self/fd/${probe}`, constants.O_RDONLY);
+    } finally {
+      closeSync(probe);
+      // It has all of these open: so nothing is left behind, whatever ends this process.
+      rmSync(folder, { recursive: true, force: true });
+    }
   }
 
   #awaitAnswer(probe: number, binary: string): void {
@@ -129,11 +136,11 @@ export class QemuProcess {
 
   /** The end of what the process printed. */
   #said(): string {
-    try {
-      return readFileSync(join(this.#folder, 'stderr'), 'utf8').trim().slice(-500);
-    } catch {
-      return '';
-    }
+    const bytes = Buffer.alloc(READ_BYTES);
+    return bytes
+      .toString('utf8', 0, readSync(this.#stderr, bytes, 0, READ_BYTES, 0))
+      .trim()
+      .slice(-500);
   }
 
   /** Sends text. At most 64 KiB may be unread on the other side, or this blocks: read the answers in between. */
@@ -151,7 +158,7 @@ export class QemuProcess {
     throw new QemuError(`QEMU died${said === '' ? '' : `: ${said}`}`);
   }
 
-  /** Kills the process and removes its files. */
+  /** Kills the process. */
   close(): void {
     if (!running.delete(this)) return;
     const { pid } = this.#child;
@@ -164,7 +171,7 @@ export class QemuProcess {
       }
     }
     closeSync(this.#input);
+    closeSync(this.#stderr);
     if (this.#output !== undefined) closeSync(this.#output);
-    rmSync(this.#folder, { recursive: true, force: true });
   }
 }

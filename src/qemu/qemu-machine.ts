@@ -51,7 +51,8 @@ export class QemuBoard {
     const unit =
       options.arch === 'intel'
         ? ['-device', `intel-iommu,caching-mode=${caching},aw-bits=48,device-iotlb=on`]
-        : ['-device', 'amd-iommu'];
+        : // With pt, QEMU 10 lets every DMA pass.
+          ['-device', 'amd-iommu,pt=off'];
     const edus = EDU_SLOTS.flatMap((slot) => ['-device', `edu,addr=${slot},dma_mask=0xffffffffffffffff`]);
     const bridge = ['-device', `pcie-root-port,id=bridge,addr=${BRIDGE_SLOT},chassis=1`];
     const behind = ['-device', 'edu,bus=bridge,addr=0,dma_mask=0xffffffffffffffff'];

@@ -15,7 +15,7 @@ export { HARDWARE_MODELS, MODEL_NAMES, commandSet } from './machines.ts';
 export { AmdObserved, Observed, VtdObserved } from './observed.ts';
 export { PageSet } from './page-set.ts';
 export type { Plan } from './plan.ts';
-export { CallKind, planCalls } from './plan.ts';
+export { CALL_DOMAIN, CALL_DOUBLES, CallKind, planCalls } from './plan.ts';
 export type { MarkCounts, RunOptions, RunResult, UnmapPolicy } from './player.ts';
 export { Player, UNMAP_POLICIES } from './player.ts';
 export type { ComparedRun, PolicyOptions, PolicyResults, PolicyTurns } from './policy-runs.ts';

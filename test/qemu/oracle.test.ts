@@ -1,53 +1,153 @@
-/** Our model beside QEMU's: a slice of `npm run oracle`. */
-import { spawnSync } from 'node:child_process';
+/** Our models beside QEMU's: a slice of `npm run oracle`, and the command itself. */
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { PLANTED_FAULTS, runVtdSeed } from '../../src/oracle/index.ts';
+import type { OracleArch } from '../../src/oracle/index.ts';
+import {
+  AMDVI_FAULTS,
+  VTD_FAULTS,
+  loadProgram,
+  runProgram,
+  runRandom,
+  saveProgram,
+  shrinkProgram,
+} from '../../src/oracle/index.ts';
 import { needTool } from '../skip.ts';
 
 const QEMU = 'qemu-system-x86_64';
+const MAIN = join(import.meta.dirname, '../../dist/oracle/main.js');
 const folder = mkdtempSync(join(tmpdir(), 'iommukit-oracle-test-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-describe('random VT-d programs', () => {
-  it('no difference in 3 programs of 3,000 steps', (context) => {
+const arches: readonly OracleArch[] = ['intel', 'amd'];
+
+describe.each(arches)('random programs, %s', (arch) => {
+  it('no difference in 2 programs of 3,000 steps', (context) => {
     needTool(context, QEMU);
-    for (const seed of [1, 2, 3]) {
-      const { difference, dmas } = runVtdSeed(QEMU, seed, 3000);
+    for (const seed of [1, 2]) {
+      const { difference, dmas } = runRandom({ arch, binary: QEMU, seed, nrSteps: 3000 });
       expect(difference).toBeNull();
       expect(dmas).toBeGreaterThan(300);
     }
   });
 
-  it('a planted fault is found, and the program up to it is kept', (context) => {
+  it('a planted fault is found', (context) => {
     needTool(context, QEMU);
-    const fault = PLANTED_FAULTS.find(({ id }) => id === 'offset-lost');
-    const { difference, program } = runVtdSeed(QEMU, 1, 3000, fault?.makeUnit);
+    const fault = [...VTD_FAULTS, ...AMDVI_FAULTS].find(
+      (each) => each.arch === arch && each.id.endsWith('offset-lost'),
+    );
+    if (fault === undefined) throw new Error('no such fault');
+    const { difference, program } = runRandom({ arch, binary: QEMU, seed: 1, nrSteps: 3000, makeUnit: fault.makeUnit });
     expect(difference).not.toBeNull();
-    expect(program.length).toBe(difference?.step);
+    expect(program.steps.length).toBe(difference?.step);
   });
+});
+
+it('a difference is shrunk to a short program, which a file keeps and which shows it again', (context) => {
+  needTool(context, QEMU);
+  const makeUnit = VTD_FAULTS.find(({ id }) => id === 'offset-lost')?.makeUnit;
+  if (makeUnit === undefined) throw new Error('no such fault');
+  const { difference, program } = runRandom({ arch: 'intel', binary: QEMU, seed: 1, nrSteps: 3000, makeUnit });
+  if (difference === null) throw new Error('not found');
+  const short = shrinkProgram(QEMU, program, difference, makeUnit);
+  expect(short.steps.length).toBeLessThan(25);
+  const path = join(folder, 'short.json');
+  saveProgram(path, short);
+  expect(loadProgram(path)).toEqual(short);
+  expect(runProgram(QEMU, loadProgram(path), makeUnit).difference?.what.length).toBeGreaterThan(0);
+  expect(runProgram(QEMU, loadProgram(path)).difference).toBeNull();
+});
+
+it('planted faults: at least 20 of VT-d, some of AMD-Vi, each with a name of its own', () => {
+  expect(VTD_FAULTS.length).toBeGreaterThanOrEqual(20);
+  expect(AMDVI_FAULTS.length).toBeGreaterThanOrEqual(10);
+  const ids = [...VTD_FAULTS, ...AMDVI_FAULTS].map(({ id }) => id);
+  expect(new Set(ids).size).toBe(ids.length);
+});
+
+it('a QEMU that dies is a finding, with what was done to it last', (context) => {
+  needTool(context, QEMU);
+  const dying = join(folder, 'dying-qemu');
+  writeFileSync(dying, `#!/bin/sh\nexec timeout -s KILL 0.8 ${QEMU} "$@"\n`, { mode: 0o755 });
+  const { difference, steps, program } = runRandom({ arch: 'intel', binary: dying, seed: 1, nrSteps: 1_000_000 });
+  expect(difference?.death).toMatch(/^QEMU died[^]*last commands:[^]*write/);
+  expect(difference?.step).toBe(steps);
+  expect(program.steps.length).toBe(steps);
 });
 
 describe('the command', () => {
   const run = (...args: string[]): { code: number | null; err: string } => {
-    const { status, stderr } = spawnSync(process.execPath, ['dist/oracle/main.js', ...args], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
     return { code: status, err: stderr };
   };
+
   it('says how to get a QEMU that is not there', () => {
     const { code, err } = run('--qemu', '/nowhere/qemu');
     expect([code, err]).toEqual([2, expect.stringMatching(/cannot be run\. Debian: apt-get install qemu-system-x86/)]);
   });
+
+  it('prints its results as JSON, and says so where there are no recordings', (context) => {
+    needTool(context, QEMU);
+    const args = ['--seed', '7', '--seeds', '1', '--steps', '500', '--no-planted', '--json', '--traces', folder];
+    const results: unknown = JSON.parse(execFileSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' }));
+    expect(results).toMatchObject({
+      schema: 'iommukit.oracle/1',
+      qemu: expect.stringMatching(/QEMU emulator version/),
+      differences: 0,
+      findings: [],
+      random: { intel: { programs: 1, differences: 0 }, amd: { programs: 1, differences: 0 } },
+      stack: { intel: { programs: 2, differences: 0 }, amd: { programs: 2, differences: 0 } },
+      planted: [],
+      recorded: {
+        translations: 0,
+        agree: 0,
+        absent: expect.stringContaining(`no run with a trace and a log of translations in ${folder}`),
+      },
+    });
+    const { steps, random } = results as { steps: number; random: Record<OracleArch, { steps: number }> };
+    expect(steps).toBe(random.intel.steps + random.amd.steps);
+    expect(random.intel.steps).toBeGreaterThanOrEqual(500);
+  });
+
+  it('leaves no QEMU and no file behind when it is killed', async (context) => {
+    needTool(context, QEMU);
+    const mark = join(folder, 'marked-qemu');
+    writeFileSync(mark, `#!/bin/sh\nexec ${QEMU} -name ${mark} "$@"\n`, { mode: 0o755 });
+    const listed = (): string => execFileSync('ps', ['-eo', 'args'], { encoding: 'utf8' });
+    const nrRunning = (): number =>
+      listed()
+        .split('\n')
+        .filter((line) => line.startsWith(QEMU) && line.includes(mark) && line.includes('-qtest')).length;
+    const child = spawn(process.execPath, [MAIN, '--qemu', mark, '--steps', '1000000'], {
+      stdio: 'ignore',
+      env: { ...process.env, TMPDIR: folder },
+    });
+    const until = async (nr: number): Promise<void> => {
+      for (let tries = 0; tries < 200 && nrRunning() !== nr; tries++) await new Promise((done) => setTimeout(done, 50));
+      expect(nrRunning()).toBe(nr);
+    };
+    await until(1);
+    // It has its files open, so they are removed as soon as it answers.
+    const files = (): string => execFileSync('ls', [folder], { encoding: 'utf8' });
+    for (let tries = 0; tries < 200 && files().includes('iommukit-qemu-'); tries++) {
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    child.kill('SIGKILL');
+    await until(0);
+    expect(files()).not.toContain('iommukit-qemu-');
+  });
+
   it('refuses a file that is no program', (context) => {
     needTool(context, QEMU);
     const path = join(folder, 'bad.json');
+    const start = '{"schema":"iommukit.oracle-program/1"';
     for (const [text, message] of [
       ['<html>', /is no program of the oracle/],
-      [
-        '{"schema":"iommukit.oracle-program/1","steps":[{"op":"dma-write","device":9,"iova":0,"value":1}]}',
-        /step 0 is none/,
-      ],
+      [`${start},"arch":"intel","steps":[{"op":"dma-write","device":9,"iova":0,"value":1}]}`, /step 0 is none/],
+      [`${start},"steps":[]}`, /"arch" is neither intel nor amd/],
+      [`${start},"arch":"amd"}`, /has no "steps"/],
       ['{"schema":"other"}', /"schema" is not/],
     ] as const) {
       writeFileSync(path, text);
@@ -55,5 +155,14 @@ describe('the command', () => {
       expect(code).toBe(2);
       expect(err).toMatch(message);
     }
+  });
+
+  it.each([
+    [['--seed', 'x'], /--seed wants a whole number, got 'x'/],
+    [['--arch', 'arm'], /--arch is intel or amd, got 'arm'/],
+    [['--what'], /--what/],
+  ])('refuses %j', (args, message) => {
+    const { code, err } = run(...args);
+    expect([code, err]).toEqual([2, expect.stringMatching(message)]);
   });
 });

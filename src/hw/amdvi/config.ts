@@ -54,6 +54,8 @@ export interface AmdviConfig {
   readonly checksWalk?: boolean;
   /** TV = 0 passes addresses through, like mode 0. */
   readonly passesWithoutTranslation?: boolean;
+  /** Reserved bits of a device table entry count with V = 0 too, where the specification has all other bits ignored (2.2.2.1). */
+  readonly checksInvalidDevices?: boolean;
   /** Pages that pass through (mode 0) are cached in the IOTLB, with IR and IW as rights. */
   readonly holdsPassThrough?: boolean;
   /** A page has the rights of its leaf alone, once the entries above it let the access that walked them through. */
@@ -96,6 +98,7 @@ const DEFAULT: Omit<FullAmdviConfig, 'holdsNotPresent'> = {
   pagesDropDomain: false,
   checksWalk: true,
   passesWithoutTranslation: false,
+  checksInvalidDevices: false,
   holdsPassThrough: false,
   leafRightsOnly: false,
   iotlbBeforeDevice: false,
@@ -129,6 +132,7 @@ export const AMDVI_QEMU: AmdviConfig = {
   pagesDropDomain: true,
   checksWalk: false,
   passesWithoutTranslation: true,
+  checksInvalidDevices: true,
   holdsPassThrough: true,
   leafRightsOnly: true,
   iotlbBeforeDevice: true,

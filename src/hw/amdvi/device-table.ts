@@ -176,7 +176,7 @@ export class DeviceTable {
     const w2 = mem.words[at + 2];
     const w3 = mem.words[at + 3];
     // 3. V = 0: nothing else of the translation half counts.
-    if ((w0 & DTE_V_W0) === 0) return 0;
+    if ((w0 & DTE_V_W0) === 0 && !this.#config.checksInvalidDevices) return 0;
     const domain = (w2 & DTE_DOMAIN_MASK_W2) << 16;
     let facts = domain | V;
     if ((w1 & DTE_IR_W1) !== 0) facts |= 1 << RIGHTS_SHIFT;
@@ -189,6 +189,7 @@ export class DeviceTable {
     const reserved =
       (w0 & DTE_RESERVED_W0) | (w1 & this.#reservedW1) | (w2 & this.#reservedW2) | (w3 & this.#reservedW3);
     if (reserved !== 0) return facts | (FAULT_DTE_RESERVED << FAULT_SHIFT);
+    if ((w0 & DTE_V_W0) === 0) return 0;
     // 5. TV = 0: whatever needs a walk ends here.
     if ((w0 & DTE_TV_W0) === 0) {
       return this.#config.passesWithoutTranslation ? facts : facts | (FAULT_NO_TRANSLATION << FAULT_SHIFT);

@@ -174,6 +174,8 @@ export class AmdviIotlb {
   }
 
   invalidateDomain(domain: number): void {
+    // Old drivers flush each of 65,536 domains at the start: with nothing held that must not cost a scan each.
+    if (this.cache.nrLive(0) === 0 && (this.#words[LARGE] | this.#words[LARGE + 1]) === 0) return;
     if (this.#bySid) this.cache.dropWhere((words, at) => words[at + DOMAIN] === domain);
     else this.cache.dropTag(domain);
   }

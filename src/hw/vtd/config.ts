@@ -79,7 +79,10 @@ export interface VtdConfig {
    * address width is smaller. Needs tagBySid, since the domain is in the context.
    */
   readonly iotlbBeforeContext?: boolean;
-  /** FPD also silences the fault that a context entry with reserved bits is: a qualified fault in the table of 7.1.3. */
+  /**
+   * FPD also silences the fault that a context entry with reserved bits is (LCT.3): a qualified one in the table of 7.1.3.
+   * VirtualBox's unit reads it so too; QEMU's table of qualified faults has no line for it (`vtd_qualified_faults`).
+   */
   readonly fpdCoversReservedContext?: boolean;
   /** Setting the root pointer drops all caches. Hardware with CAP.ESRTPS = 0, which this is, leaves that to software. */
   readonly srtpFlushes?: boolean;

@@ -145,6 +145,15 @@ const deviations: [string, (rig: Rig, top: number) => unknown, unknown, unknown]
     [PAGE_FAULT, PAGE_FAULT],
   ],
   [
+    'reserved bits of a device table entry count with V = 0',
+    (rig) => {
+      rig.dte(SID + 1, { v: false, w0: 0x10 });
+      return rig.unit.translate(SID + 1, 0x1234, W);
+    },
+    -1,
+    0x1234,
+  ],
+  [
     'an illegal command is passed over',
     (rig) => {
       rig.submit([0, 0, 0, 0], rig.wait(7));

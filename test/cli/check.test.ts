@@ -1,4 +1,5 @@
 /** `iommukit check`: its options, exit codes, JSON, and modules that are no drivers. */
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SCENARIOS, explore, saveSchedule } from '../../src/check/index.ts';
@@ -110,11 +111,11 @@ describe('the explorer', () => {
   });
 
   it('--save writes a file for each case that breaks a promise, which --replay plays', () => {
-    const folder = join(file('x', ''), '../found');
-    const { code } = run(['check', '--explore', '--scenario', 'bug/26a', '--save', folder]);
+    const found = join(folder, 'found');
+    const { code } = run(['check', '--explore', '--scenario', 'bug/26a', '--save', found]);
     expect(code).toBe(0);
-    expect(readdirSync(folder)).toEqual(['bug-26a.json']);
-    const { out } = run(['check', '--replay', join(folder, 'bug-26a.json')]);
+    expect(readdirSync(found)).toEqual(['bug-26a.json']);
+    const { out } = run(['check', '--replay', join(found, 'bug-26a.json')]);
     expect(out).toMatch(/^ +\^ made stale here: cached entry of a device, 00:02\.0/m);
     expect(out).toMatch(/^ +\^ returned too early$/m);
   }, 60_000);

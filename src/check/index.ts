@@ -51,7 +51,6 @@ export type { HeldEntry, Mark, MarkKind, Marks } from './explorer/marks.ts';
 export type { PlayedStep, Watcher } from './explorer/player.ts';
 export type { PlayedSchedule, Schedule, ScheduledSetup, ScheduleWorld } from './explorer/schedule.ts';
 export {
-  SCHEDULE_SCHEMA,
   ScheduleError,
   loadSchedule,
   playSchedule,

@@ -38,6 +38,8 @@ export const LAST_PAGE: number = 2 ** 36 - 1;
 export const MOST_PAGES = 512;
 export const MOST_MS = 100;
 export const MOST_ACTIONS = 2048;
+/** Most pages of all maps together: less than a second of playing. */
+export const MOST_MAPPED = 65536;
 const MOST_NTH = 9999;
 const LAST_DEVICE = 2;
 /** Longest text of actions that is read. */
@@ -113,10 +115,17 @@ export function parseActions(text: string): LabAction[] {
   }
   const actions: LabAction[] = [];
   if (text === '') return actions;
+  let nrMapped = 0;
   for (const [index, part] of text.split('.').entries()) {
     const calls = /^n(\d{1,4})?$/.exec(part);
-    if (calls === null) actions.push(parseAction(part, index + 1));
-    else {
+    if (calls === null) {
+      const action = parseAction(part, index + 1);
+      if (action.do === 'map') nrMapped += action.nr;
+      if (nrMapped > MOST_MAPPED) {
+        throw new LabTextError(`The link maps more than ${MOST_MAPPED} pages; that is the most that is played.`);
+      }
+      actions.push(action);
+    } else {
       // A count that is cut off would play less than the link says: it is refused below.
       const nr = calls[1] === undefined ? 1 : Number(calls[1]);
       if (nr === 0) throw wrong(part, index + 1, 'no calls at all');

@@ -19,6 +19,8 @@ export type {
   Result,
   StepReport,
 } from './snapshot.ts';
+export type { StoryEnd } from './story.ts';
+export { STORY_CALLERS, STORY_STEP, storyEnds, storyProgram } from './story.ts';
 export { LabTextError } from './text-error.ts';
 export type {
   Answer,

@@ -3,7 +3,7 @@
  */
 import { EINVAL, errnoName, hex, hexRange } from '../base/index.ts';
 import type { Judge, PagePromise, Space } from '../check/index.ts';
-import { DEVICES, SanitizerJudge, Stage, StageError, deviceName, setupFor } from '../check/index.ts';
+import { DEVICES, SanitizerJudge, Stage, deviceName, setupFor } from '../check/index.ts';
 import type { Scenario } from '../check/index.ts';
 import { ACCESS_READ, ACCESS_WRITE } from '../hw/index.ts';
 import type { Explorable } from '../hw/index.ts';
@@ -42,6 +42,8 @@ interface Buffer {
 }
 
 const INTERRUPTS = 'addresses from 0xfee00000 to 0xfeefffff are interrupts and never translated';
+/** How the outcome of a call begins that threw. */
+export const STOPPED = 'the kernel stopped';
 const isInterrupt = (page: number, nr: number): boolean =>
   page <= LAST_INTERRUPT_PAGE && page + nr > FIRST_INTERRUPT_PAGE;
 const refused = (text: string): Outcome => ({ result: 'refused', text });
@@ -106,9 +108,9 @@ export class Lab {
     try {
       outcome = this.#do(action);
     } catch (error) {
-      // What no driver may do, or what the machine cannot have, is told; anything else is a bug of the lab.
-      if (!(error instanceof StageError) && !(error instanceof RangeError)) throw error;
-      outcome = refused(error.message);
+      // What is done behind a kernel's back makes it stop anywhere; its words are then the outcome.
+      if (!(error instanceof Error)) throw error;
+      outcome = refused(`${STOPPED}: ${error.message}`);
     }
     return this.#report(labelOf(action), outcome);
   }
@@ -171,6 +173,14 @@ export class Lab {
     if (isInterrupt(page, nr)) return refused(INTERRUPTS);
     const last = space.domain?.apertureLast ?? Infinity;
     if ((page + nr) * PAGE - 1 > last) return refused(`the address space ends at ${hex(last)}`);
+    const pages = this.stage.promises.of(space);
+    for (let i = 0; i < nr; i++) {
+      if (pages.get(page + i)?.state === 'queued') {
+        return refused(
+          `${hex((page + i) * PAGE)} still waits for its flush, and is not handed out before: let time pass`,
+        );
+      }
+    }
     const memory = MEMORY + this.#nrMaps * MEMORY_STEP;
     const chunks = isScattered
       ? Array.from({ length: nr }, (_, i): [number, number] => [memory + 2 * i * PAGE, PAGE])

@@ -4,6 +4,18 @@
  */
 import { amdvi, vtd } from '../spec/index.ts';
 
+/** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used at each step of a walk. */
+const { SS_ADDR_MASK_HI, SS_PAGE_SIZE, SS_READ, SS_WRITE } = vtd;
+const {
+  ADDR_MASK_HI,
+  NEXT_LEVEL_LEAF,
+  NEXT_LEVEL_SIZED_LEAF,
+  PTE_IR_HI,
+  PTE_IW_HI,
+  PTE_NEXT_LEVEL_MASK,
+  PTE_NEXT_LEVEL_SHIFT_LO,
+  PTE_PR_LO,
+} = amdvi;
 export const NONE = 0;
 export const TABLE = 1;
 export const LEAF = 2;
@@ -43,13 +55,13 @@ export function spanPages(level: number): number {
 export const VTD_FORMAT: EntryFormat = {
   hasReplicas: false,
   kind(lo, _hi, level) {
-    if ((lo & (vtd.SS_READ | vtd.SS_WRITE)) === 0) return NONE;
-    return level === 1 || (lo & vtd.SS_PAGE_SIZE) !== 0 ? LEAF : TABLE;
+    if ((lo & (SS_READ | SS_WRITE)) === 0) return NONE;
+    return level === 1 || (lo & SS_PAGE_SIZE) !== 0 ? LEAF : TABLE;
   },
   isSame(lo, hi, otherLo, otherHi) {
-    const mask = -4096 | vtd.SS_READ | vtd.SS_WRITE | vtd.SS_PAGE_SIZE;
+    const mask = -4096 | SS_READ | SS_WRITE | SS_PAGE_SIZE;
     if (((lo | otherLo) & 3) === 0) return true;
-    return ((lo ^ otherLo) & mask) === 0 && ((hi ^ otherHi) & vtd.SS_ADDR_MASK_HI) === 0;
+    return ((lo ^ otherLo) & mask) === 0 && ((hi ^ otherHi) & SS_ADDR_MASK_HI) === 0;
   },
   childLevel: (_lo, level) => level - 1,
   rights: (lo) => lo & 3,
@@ -72,17 +84,17 @@ function sizedPages(lo: number, hi: number): number {
 export const AMD_FORMAT: EntryFormat = {
   hasReplicas: true,
   kind(lo) {
-    if ((lo & amdvi.PTE_PR_LO) === 0) return NONE;
-    const next = (lo >>> amdvi.PTE_NEXT_LEVEL_SHIFT_LO) & amdvi.PTE_NEXT_LEVEL_MASK;
-    return next === amdvi.NEXT_LEVEL_LEAF || next === amdvi.NEXT_LEVEL_SIZED_LEAF ? LEAF : TABLE;
+    if ((lo & PTE_PR_LO) === 0) return NONE;
+    const next = (lo >>> PTE_NEXT_LEVEL_SHIFT_LO) & PTE_NEXT_LEVEL_MASK;
+    return next === NEXT_LEVEL_LEAF || next === NEXT_LEVEL_SIZED_LEAF ? LEAF : TABLE;
   },
   isSame(lo, hi, otherLo, otherHi) {
-    if (((lo | otherLo) & amdvi.PTE_PR_LO) === 0) return true;
-    const mask = -4096 | amdvi.PTE_PR_LO | (amdvi.PTE_NEXT_LEVEL_MASK << amdvi.PTE_NEXT_LEVEL_SHIFT_LO);
-    const maskHi = amdvi.ADDR_MASK_HI | amdvi.PTE_IR_HI | amdvi.PTE_IW_HI;
+    if (((lo | otherLo) & PTE_PR_LO) === 0) return true;
+    const mask = -4096 | PTE_PR_LO | (PTE_NEXT_LEVEL_MASK << PTE_NEXT_LEVEL_SHIFT_LO);
+    const maskHi = ADDR_MASK_HI | PTE_IR_HI | PTE_IW_HI;
     return ((lo ^ otherLo) & mask) === 0 && ((hi ^ otherHi) & maskHi) === 0;
   },
-  childLevel: (lo) => (lo >>> amdvi.PTE_NEXT_LEVEL_SHIFT_LO) & amdvi.PTE_NEXT_LEVEL_MASK,
+  childLevel: (lo) => (lo >>> PTE_NEXT_LEVEL_SHIFT_LO) & PTE_NEXT_LEVEL_MASK,
   rights: (_lo, hi) => (hi >>> 29) & 3,
   leafPfn(lo, hi, level, page) {
     const pages = AMD_FORMAT.leafPages(lo, hi, level);
@@ -91,7 +103,7 @@ export const AMD_FORMAT: EntryFormat = {
     return pfn - (pfn % pages) + (page % pages);
   },
   leafPages(lo, hi, level) {
-    const next = (lo >>> amdvi.PTE_NEXT_LEVEL_SHIFT_LO) & amdvi.PTE_NEXT_LEVEL_MASK;
-    return next === amdvi.NEXT_LEVEL_SIZED_LEAF ? sizedPages(lo, hi) : spanPages(level);
+    const next = (lo >>> PTE_NEXT_LEVEL_SHIFT_LO) & PTE_NEXT_LEVEL_MASK;
+    return next === NEXT_LEVEL_SIZED_LEAF ? sizedPages(lo, hi) : spanPages(level);
   },
 };

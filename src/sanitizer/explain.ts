@@ -1,11 +1,12 @@
 /** The words of a finding: what was stale, what would have covered it, and why the last invalidations did not. */
 import { hex, hexRange, hexWords } from '../base/index.ts';
+import type { Command } from './command.ts';
 import { LEAF, NONE, entryPfn } from './entry-format.ts';
 import type { Finding } from './finding.ts';
 import { runLo } from './leaf-runs.ts';
 import { TLB } from './stale-values.ts';
 import type { Tables } from './tables.ts';
-import type { Command, DeviceEntry, Unit } from './unit.ts';
+import type { DeviceEntry, Unit } from './unit.ts';
 
 const PAGE = 4096;
 
@@ -83,19 +84,15 @@ function describeCommand(command: Command): string {
 
 /** The same for a device's own TLB. @param step until when the unit could answer the device by it */
 export function nearestToDevice(unit: Unit, sid: number, page: number, pages: number, step: number): string[] {
-  return unit.recent
-    .toReversed()
-    .slice(0, 4)
-    .map((command) => {
-      let why = 'covers it';
-      if (command.kind !== 'device-tlb') why = 'leaves TLBs of devices';
-      else if (command.sid !== sid) why = 'other device';
-      else if (command.page > page || command.page + command.pages < page + pages) why = 'too narrow';
-      else if (command.step <= step)
-        why = 'sent before the unit had lost it, from which the device may ask for it again';
-      else if (!command.isDone) why = 'not waited for';
-      return `${describeCommand(command)}: ${why}`;
-    });
+  return unit.commands.recent(4).map((command) => {
+    let why = 'covers it';
+    if (command.kind !== 'device-tlb') why = 'leaves TLBs of devices';
+    else if (command.sid !== sid) why = 'other device';
+    else if (command.page > page || command.page + command.pages < page + pages) why = 'too narrow';
+    else if (command.step <= step) why = 'sent before the unit had lost it, from which the device may ask for it again';
+    else if (!command.isDone) why = 'not waited for';
+    return `${describeCommand(command)}: ${why}`;
+  });
 }
 
 /** The last invalidations of a unit, newest first, with what each lacked. @param domainId -1 when entries of devices are meant */
@@ -107,20 +104,17 @@ export function nearestTo(
   step: number,
   needsTables: boolean,
 ): string[] {
-  return unit.recent
-    .toReversed()
-    .slice(0, 4)
-    .map((command) => {
-      const isTranslations = command.kind === 'pages' || command.kind === 'domain' || command.kind === 'all';
-      let why = 'covers it';
-      if (isTranslations !== domainId >= 0) why = isTranslations ? 'leaves entries of devices' : 'leaves translations';
-      else if (domainId >= 0 && command.kind !== 'all' && command.domainId !== domainId)
-        why = `other domain, not ${domainId}`;
-      else if (command.kind === 'pages' && (command.page > page || command.page + command.pages < page + pages))
-        why = 'too narrow';
-      else if (needsTables && command.leavesOnly) why = 'spares copies of table entries';
-      else if (command.step <= step) why = 'sent before the store';
-      else if (!command.isDone) why = 'not waited for';
-      return `${describeCommand(command)}: ${why}`;
-    });
+  return unit.commands.recent(4).map((command) => {
+    const isTranslations = command.kind === 'pages' || command.kind === 'domain' || command.kind === 'all';
+    let why = 'covers it';
+    if (isTranslations !== domainId >= 0) why = isTranslations ? 'leaves entries of devices' : 'leaves translations';
+    else if (domainId >= 0 && command.kind !== 'all' && command.domainId !== domainId)
+      why = `other domain, not ${domainId}`;
+    else if (command.kind === 'pages' && (command.page > page || command.page + command.pages < page + pages))
+      why = 'too narrow';
+    else if (needsTables && command.leavesOnly) why = 'spares copies of table entries';
+    else if (command.step <= step) why = 'sent before the store';
+    else if (!command.isDone) why = 'not waited for';
+    return `${describeCommand(command)}: ${why}`;
+  });
 }

@@ -14,38 +14,39 @@ const ENTRIES = 512;
 
 export class TableTree {
   readonly #mem: PhysMem;
-  readonly #nodes = new Map<number, TableNode>();
-  /** Nodes by arena slot, since stores come by word index. */
+  /** By slot of their page in the arena, since stores come by word index. */
   readonly #bySlot: (TableNode | undefined)[] = [];
+  /** Number of tables. */
+  size = 0;
+  /** Changes with every entry above level 1 and with every table that comes or goes. */
+  version = 0;
 
   constructor(mem: PhysMem) {
     this.#mem = mem;
   }
 
-  get size(): number {
-    return this.#nodes.size;
-  }
-
   node(pfn: number): TableNode | undefined {
-    return this.#nodes.get(pfn);
+    return this.atSlot(this.#mem.slotOf(pfn));
   }
 
-  /** @param slot of a page in the arena of memory */
+  /** @param slot of a page in the arena of memory, -1 for none */
   atSlot(slot: number): TableNode | undefined {
-    return this.#bySlot[slot];
+    return slot >= 0 && slot < this.#bySlot.length ? this.#bySlot[slot] : undefined;
   }
 
   // Ways: entries that lead to a table.
 
   /** An entry, current or stale, leads to a table for a space. */
   reach(space: Space, pfn: number, level: number, base: number, rights: number): void {
-    let node = this.#nodes.get(pfn);
+    let node = this.node(pfn);
     if (node === undefined) {
       const slot = this.#mem.ensure(pfn);
       const words = this.#mem.words.slice(slot << 10, (slot + 1) << 10);
       node = new TableNode(pfn, level, base, rights, space.unit.format, words);
-      this.#nodes.set(pfn, node);
+      while (this.#bySlot.length <= slot) this.#bySlot.push(undefined);
       this.#bySlot[slot] = node;
+      this.size += 1;
+      this.version += 1;
       for (let i = 0; i < ENTRIES; i++) node.countPieces(words[2 * i], words[2 * i + 1], 1);
     }
     const at = node.spaces.indexOf(space);
@@ -64,7 +65,7 @@ export class TableTree {
 
   /** One way less. */
   leave(space: Space, pfn: number): void {
-    const node = this.#nodes.get(pfn);
+    const node = this.node(pfn);
     const at = node === undefined ? -1 : node.spaces.indexOf(space);
     if (node === undefined || at < 0) return;
     node.ways[at] -= 1;
@@ -73,8 +74,9 @@ export class TableTree {
     node.ways.splice(at, 1);
     this.#eachTable(node, (child) => this.leave(space, child));
     if (node.spaces.length > 0) return;
-    this.#nodes.delete(pfn);
     this.#bySlot[this.#mem.slotOf(pfn)] = undefined;
+    this.size -= 1;
+    this.version += 1;
   }
 
   #eachTable(node: TableNode, seen: (pfn: number, level: number, base: number, rights: number) => void): void {
@@ -103,7 +105,7 @@ export class TableTree {
       const kind = format.kind(lo, hi, level);
       if (kind === LEAF) seen(node.base + i * span, level, lo, hi, node.rights);
       else if (kind === TABLE && level > 1) {
-        const child = this.#nodes.get(entryPfn(lo, hi));
+        const child = this.node(entryPfn(lo, hi));
         if (child !== undefined && child.level < level) this.eachLeaf(child, seen);
       }
     }
@@ -112,13 +114,13 @@ export class TableTree {
   /** The table that the entry of a level leads to now, in the tree of a space. */
   childAt(space: Space, level: number, page: number): TableNode | undefined {
     for (const pfn of space.roots.keys()) {
-      let node = this.#nodes.get(pfn);
+      let node = this.node(pfn);
       while (node !== undefined && node.level >= level) {
         const index = ((page - node.base) / spanPages(node.level)) & (ENTRIES - 1);
         const lo = node.words[2 * index];
         const hi = node.words[2 * index + 1];
         if (node.format.kind(lo, hi, node.level) !== TABLE) return undefined;
-        const child = this.#nodes.get(entryPfn(lo, hi));
+        const child = this.node(entryPfn(lo, hi));
         if (node.level === level) return child;
         node = child !== undefined && child.level < node.level ? child : undefined;
       }

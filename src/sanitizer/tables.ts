@@ -32,8 +32,9 @@ export class Tables {
   nowNs = 0;
   /** Unmaps under way are left to a flush queue. */
   lazy = false;
-  /** Values that an invalidation under way may take. */
+  /** Values that an invalidation under way may take: the first `#nrHits`. */
   readonly #hits: number[] = [];
+  #nrHits = 0;
   /** Values whose store memory does not show yet. */
   readonly unsettled: Set<number> = new Set();
 
@@ -53,24 +54,29 @@ export class Tables {
 
   /** Frames that hold entries of devices: units want to hear of stores there. */
   watchFrame(pfn: number): void {
-    this.#isWatched[this.#mem.ensure(pfn)] = true;
+    const slot = this.#mem.ensure(pfn);
+    while (this.#isWatched.length <= slot) this.#isWatched.push(false);
+    this.#isWatched[slot] = true;
   }
 
-  readonly #isWatched: (boolean | undefined)[] = [];
+  /** By slot in the arena. */
+  readonly #isWatched: boolean[] = [];
 
   /** Software stored words; `wordIndex` counts in the arena. @returns whether they may be in entries of devices */
   stored(wordIndex: number, nrWords: number): boolean {
     this.step += 1;
-    const node = this.tree.atSlot(wordIndex >>> 10);
-    if (node === undefined) return this.#isWatched[wordIndex >>> 10] ?? false;
+    const slot = wordIndex >>> 10;
+    const node = this.tree.atSlot(slot);
+    if (node === undefined) return slot < this.#isWatched.length && this.#isWatched[slot];
     const { words } = this.#mem;
     const first = (wordIndex & 1023) >>> 1;
     const last = ((wordIndex & 1023) + nrWords - 1) >>> 1;
     const page = wordIndex & -1024;
-    if (node.level === 1 && last > first) {
+    if (node.level === 1) {
       this.#leavesStored(node, first, last, page);
       return false;
     }
+    this.tree.version += 1;
     for (let i = first; i <= last; i++) {
       const oldLo = node.words[2 * i];
       const oldHi = node.words[2 * i + 1];
@@ -84,7 +90,7 @@ export class Tables {
     return false;
   }
 
-  /** Many level 1 entries at once: runs of entries that changed alike go as one. @param page of the table, in the arena */
+  /** Level 1 entries: runs of them that changed alike go as one. @param page of the table, in the arena */
   #leavesStored(node: TableNode, first: number, last: number, page: number): void {
     const { words } = this.#mem;
     const { format, words: old } = node;
@@ -110,7 +116,7 @@ export class Tables {
           old[2 * end + 1] = words[at + 1];
         }
       }
-      if (end === i + 1) this.#changed(node, i, oldLo, oldHi, newLo, newHi);
+      if (oldStep === ALONE || newStep === ALONE) this.#changed(node, i, oldLo, oldHi, newLo, newHi);
       else this.#runChanged(node, i, end, oldLo, oldHi, newLo, newHi);
     }
   }
@@ -388,8 +394,7 @@ export class Tables {
       this.#coverAll(space, from, to, leavesOnly, step);
       return;
     }
-    const hits = this.#hits;
-    hits.length = 0;
+    this.#nrHits = 0;
     const top = orderOf(space.unit.levels);
     for (let order = 0; order <= top; order = orderAfter(order)) {
       if (space.nrOfOrder[order] === 0) continue;
@@ -397,7 +402,7 @@ export class Tables {
       const last = to - 1 - ((to - 1) % span);
       for (let home = from - (from % span); home <= last; home += span) {
         for (let cls = TLB; cls <= WALK; cls++) {
-          for (let at = values.firstAt(space.id, cls, order, home); at >= 0; at = values.nextAt(at)) hits.push(at);
+          for (let at = values.firstAt(space.id, cls, order, home); at >= 0; at = values.nextAt(at)) this.#hit(at);
         }
       }
     }
@@ -405,15 +410,22 @@ export class Tables {
   }
 
   #coverAll(space: Space, from: number, to: number, leavesOnly: boolean, step: number): void {
-    this.#hits.length = 0;
-    for (let at = space.oldest; at >= 0; at = this.values.newer[at]) this.#hits.push(at);
+    this.#nrHits = 0;
+    for (let at = space.oldest; at >= 0; at = this.values.newer[at]) this.#hit(at);
     this.#coverHits(space, from, to, leavesOnly, step);
+  }
+
+  #hit(at: number): void {
+    const index = this.#nrHits++;
+    if (index < this.#hits.length) this.#hits[index] = at;
+    else this.#hits.push(at);
   }
 
   /** Listed first: what a dying copy of an entry leaves behind is entered while it dies, and moves values about. */
   #coverHits(space: Space, from: number, to: number, leavesOnly: boolean, step: number): void {
     const hits = this.#hits;
-    for (let i = 0; i < hits.length; i++) {
+    const nr = this.#nrHits;
+    for (let i = 0; i < nr; i++) {
       if (this.values.space[hits[i]] === space.id) this.#cover(hits[i], from, to, leavesOnly, step);
     }
   }

@@ -3,6 +3,8 @@
  * has seen complete. What is common to both architectures; the registers and command words are in vtd-unit.ts and amdvi-unit.ts.
  */
 import type { Platform } from '../mem/index.ts';
+import { Commands } from './command.ts';
+import type { Command } from './command.ts';
 import type { EntryFormat } from './entry-format.ts';
 import type { Space } from './space.ts';
 import type { Tables } from './tables.ts';
@@ -36,104 +38,14 @@ export interface DeviceState {
   readonly sid: number;
   current: DeviceEntry;
   stale: StaleEntry[];
+  /** Of its current entry, when that leads to tables. */
+  space: Space | null;
   /** Its own TLB, when an entry ever let it have one. */
   tlb: Space | null;
   /** An entry that it had ATS by. The TLB may hold anything of that until it is emptied; `step`: until when it could ask. */
   left: StaleEntry | null;
 }
 
-export type CommandKind =
-  'pages' | 'domain' | 'all' | 'device' | 'devices-of-domain' | 'all-devices' | 'device-tlb' | 'wait' | 'other';
-
-/**
- * An invalidation on its way, or the wait behind some. A class, because one is made for every command: copies of a template
- * object took half of the sanitizer's time.
- */
-export class Command {
-  readonly kind: CommandKind;
-  /** Step of its submission. */
-  readonly step: number;
-  domainId = 0;
-  sid = 0;
-  /** Bits of the requester id that do not count. */
-  ignored = 0;
-  page = 0;
-  pages = 0;
-  leavesOnly = false;
-  /** Of a wait: where it stores, and what. */
-  paddr = -1;
-  data = 0;
-  /** A wait whose cell held the awaited value before: seeing it proves nothing. */
-  isBlind = false;
-  /** Software has seen it complete. */
-  isDone = false;
-
-  constructor(kind: CommandKind, step: number) {
-    this.kind = kind;
-    this.step = step;
-  }
-
-  /** A wait that stores `data` at `paddr`. */
-  static wait(step: number, paddr: number, data: number, isBlind: boolean): Command {
-    const command = new Command('wait', step);
-    command.paddr = paddr;
-    command.data = data;
-    command.isBlind = isBlind;
-    return command;
-  }
-
-  static pages(step: number, domainId: number, page: number, pages: number, leavesOnly: boolean): Command {
-    const command = new Command('pages', step);
-    command.domainId = domainId;
-    command.page = page;
-    command.pages = pages;
-    command.leavesOnly = leavesOnly;
-    return command;
-  }
-
-  /** All translations of a domain, or all entries of devices in it. */
-  static domain(kind: 'domain' | 'devices-of-domain', step: number, domainId: number, leavesOnly: boolean): Command {
-    const command = new Command(kind, step);
-    command.domainId = domainId;
-    command.leavesOnly = leavesOnly;
-    return command;
-  }
-
-  /** What a device's own TLB holds of a range. @param isSized the address tells the size */
-  static deviceTlb(step: number, sid: number, lo: number, hi: number, isSized: boolean): Command {
-    const command = new Command('device-tlb', step);
-    command.sid = sid;
-    command.pages = isSized ? sizedRange(lo, hi) : 1;
-    const named = (hi >>> 0) * 2 ** 20 + (lo >>> 12);
-    command.page = command.pages === Infinity ? 0 : named - (named % command.pages);
-    return command;
-  }
-
-  /** The entry of a device, or of those that differ from it in ignored bits only. */
-  static device(step: number, domainId: number, sid: number, ignored: number): Command {
-    const command = new Command('device', step);
-    command.domainId = domainId;
-    command.sid = sid;
-    command.ignored = ignored;
-    return command;
-  }
-}
-
-/** Address bits that a sized range can leave open; a range that leaves them all open is everything. */
-const ADDRESS_BITS = 52;
-
-/**
- * Pages that an address with a size bit stands for: 2^(n + 1), for the n ones from bit 12 up (PCI Express Base 10.3.1; AMD 48882 2.4.3 and 2.4.4).
- * @returns Infinity for everything
- */
-export function sizedRange(lo: number, hi: number): number {
-  let bit = 12;
-  while (bit < ADDRESS_BITS && ((bit < 32 ? lo >>> bit : hi >>> (bit - 32)) & 1) === 1) bit += 1;
-  return bit === ADDRESS_BITS ? Infinity : 2 ** (bit - 11);
-}
-
-/** Invalidations remembered to explain a finding. */
-const NR_REMEMBERED = 8;
 const sameEntry = (a: DeviceEntry, b: DeviceEntry): boolean =>
   a.kind === b.kind &&
   a.domainId === b.domainId &&
@@ -155,13 +67,15 @@ export abstract class Unit {
   unknown: string | null = null;
   isOn = false;
   readonly devices: Map<number, DeviceState> = new Map();
-  /** The last invalidations, oldest first. */
-  readonly recent: Command[] = [];
+  readonly commands: Commands = new Commands();
   protected readonly platform: Platform;
   protected readonly tables: Tables;
-  protected readonly base: number;
+  /** Physical address of its registers. */
+  readonly base: number;
   readonly #spaces = new Map<number, Space>();
-  #pending: Command[] = [];
+  /** Submitted and not seen to complete, the first `#nrPending` of the array. */
+  readonly #pending: Command[] = [];
+  #nrPending = 0;
   nrInvalidations = 0;
 
   constructor(platform: Platform, tables: Tables, base: number, index: number) {
@@ -189,14 +103,10 @@ export abstract class Unit {
     return space;
   }
 
-  spaceOf(domainId: number): Space | undefined {
-    return this.#spaces.get(domainId);
-  }
-
   device(sid: number): DeviceState {
     let state = this.devices.get(sid);
     if (state === undefined) {
-      state = { sid, current: BLOCKED, stale: [], tlb: null, left: null };
+      state = { sid, current: BLOCKED, stale: [], space: null, tlb: null, left: null };
       this.devices.set(sid, state);
     }
     return state;
@@ -212,6 +122,7 @@ export abstract class Unit {
     const lags = this.storesLag;
     if (entry.kind === 'table') this.#link(entry);
     state.current = entry;
+    state.space = entry.kind === 'table' ? this.space(entry.domainId) : null;
     if (cached || lags) {
       const same = state.stale.findIndex((stale) => sameEntry(stale.entry, before));
       const stale: StaleEntry = {
@@ -307,47 +218,50 @@ export abstract class Unit {
   // Commands.
 
   protected submit(command: Command): void {
-    this.#pending.push(command);
-    if (command.kind === 'wait' || command.kind === 'other') return;
+    const at = this.#nrPending++;
+    if (at < this.#pending.length) this.#pending[at] = command;
+    else this.#pending.push(command);
+    if (command.kind !== 'wait' && command.kind !== 'other') this.note(command);
+  }
+
+  /** An invalidation was asked for. */
+  protected note(command: Command): void {
     this.nrInvalidations += 1;
-    this.recent.push(command);
-    if (this.recent.length > NR_REMEMBERED) this.recent.shift();
+    this.commands.remember(command);
   }
 
   /** Software looked at a cell of memory. */
   loaded(paddr: number, value: number): void {
     const pending = this.#pending;
-    if (pending.length === 0) return;
-    for (let last = pending.length - 1; last >= 0; last--) {
+    const nr = this.#nrPending;
+    for (let last = nr - 1; last >= 0; last--) {
       const wait = pending[last];
       if (wait.kind !== 'wait' || wait.paddr !== paddr || wait.isBlind || !this.proves(wait, value)) continue;
       // Mostly everything that was sent.
-      if (last === pending.length - 1) {
-        for (let i = 0; i < last; i++) this.#completed(pending[i]);
-        pending.length = 0;
-      } else {
-        this.#pending = pending.slice(last + 1);
-        for (let i = 0; i < last; i++) this.#completed(pending[i]);
-      }
+      for (let i = 0; i <= last; i++) this.finish(pending[i]);
+      for (let i = last + 1; i < nr; i++) pending[i - last - 1] = pending[i];
+      this.#nrPending = nr - last - 1;
       return;
     }
   }
 
   /** What was sent and not seen to complete counts for nothing: the unit dropped it. */
   protected abandon(): void {
-    this.#pending = [];
+    for (let i = 0; i < this.#nrPending; i++) this.commands.release(this.#pending[i]);
+    this.#nrPending = 0;
   }
 
-  /** Software saw a single request complete. */
+  /** Software saw a command complete. */
   protected finish(command: Command): void {
-    this.#completed(command);
+    if (command.kind !== 'wait') this.#completed(command);
+    command.isDone = true;
+    this.commands.release(command);
   }
 
   #completed(command: Command): void {
     const { tables } = this;
     const { step } = command;
-    command.isDone = true;
-    if (command.kind !== 'wait' && command.kind !== 'other' && this.drainsWithInvalidation) this.drained(step);
+    if (command.kind !== 'other' && this.drainsWithInvalidation) this.drained(step);
     switch (command.kind) {
       case 'pages': {
         const space = this.#spaces.get(command.domainId);

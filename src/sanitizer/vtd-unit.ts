@@ -2,12 +2,64 @@
 import { TWO_32 } from '../base/index.ts';
 import type { Platform } from '../mem/index.ts';
 import { vtd } from '../spec/index.ts';
+import type { Command } from './command.ts';
+import { rangeStart } from './command.ts';
 import type { EntryFormat } from './entry-format.ts';
 import { VTD_FORMAT, entryPfn } from './entry-format.ts';
 import type { Tables } from './tables.ts';
 import type { DeviceEntry, StaleEntry } from './unit.ts';
-import { BLOCKED, Command, Unit } from './unit.ts';
+import { BLOCKED, Unit } from './unit.ts';
 
+/** Local copies: V8 reloads the bindings of a module namespace at every use, and these are used for each command. */
+const {
+  CAP_CM_BIT,
+  CAP_REG,
+  CAP_RWBF_BIT,
+  CCMD_CIRG_SHIFT_HI,
+  CCMD_DID_MASK_LO,
+  CCMD_ICC_HI,
+  CCMD_REG,
+  CCMD_SID_SHIFT_LO,
+  CONTEXT_AW_MASK_W2,
+  CONTEXT_DID_SHIFT_W2,
+  CONTEXT_PRESENT,
+  CONTEXT_TT_MASK,
+  CONTEXT_TT_SHIFT,
+  DESC_CONTEXT,
+  DESC_DEVICE_IOTLB,
+  DESC_DID_SHIFT,
+  DESC_GRANULARITY_SHIFT,
+  DESC_IOTLB,
+  DESC_WAIT,
+  ECAP_C_BIT,
+  ECAP_IRO_SHIFT,
+  ECAP_REG,
+  FSTS_IQE,
+  FSTS_ITE,
+  FSTS_REG,
+  GCMD_REG,
+  GCMD_SRTP,
+  GCMD_TE,
+  GCMD_WBF,
+  GRANULARITY_DOMAIN,
+  GRANULARITY_GLOBAL,
+  GSTS_REG,
+  IOTLB_DESC_AM_MASK_W2,
+  IOTLB_DESC_IH_W2,
+  IOTLB_DID_MASK_HI,
+  IOTLB_IIRG_SHIFT_HI,
+  IOTLB_IVT_HI,
+  IQA_QS_MASK,
+  IQA_REG,
+  IQT_REG,
+  IQ_INDEX_SHIFT,
+  REG_WINDOW_BYTES,
+  ROOT_PRESENT,
+  RTADDR_REG,
+  TT_DEVICE_TLB,
+  TT_PASS_THROUGH,
+  WAIT_SW,
+} = vtd;
 const ENTRY_BYTES = 16;
 /** Requester bits that the function masks 0..3 leave out. */
 const FUNCTION_MASKS = [0, 4, 6, 7];
@@ -21,7 +73,7 @@ export class VtdUnit extends Unit {
   readonly #buffersWrites: boolean;
   readonly #flushesWithRoot: boolean;
   readonly #ivaOffset: number;
-  readonly #registers = new Int32Array(vtd.REG_WINDOW_BYTES / 4);
+  readonly #registers = new Int32Array(REG_WINDOW_BYTES / 4);
   #root = -1;
   /** Pages of the root table and of context tables. A context table serves one bus. */
   readonly #busOf = new Map<number, number>();
@@ -33,25 +85,25 @@ export class VtdUnit extends Unit {
 
   constructor(platform: Platform, tables: Tables, base: number, index: number) {
     super(platform, tables, base, index);
-    const cap = platform.readl(base + vtd.CAP_REG);
-    const capHi = platform.readl(base + vtd.CAP_REG + 4);
-    const ecap = platform.readl(base + vtd.ECAP_REG);
-    this.cachesNotPresent = ((cap >>> vtd.CAP_CM_BIT) & 1) === 1;
-    this.#buffersWrites = ((cap >>> vtd.CAP_RWBF_BIT) & 1) === 1;
-    this.storesLag = this.#buffersWrites || ((ecap >>> vtd.ECAP_C_BIT) & 1) === 0;
+    const cap = platform.readl(base + CAP_REG);
+    const capHi = platform.readl(base + CAP_REG + 4);
+    const ecap = platform.readl(base + ECAP_REG);
+    this.cachesNotPresent = ((cap >>> CAP_CM_BIT) & 1) === 1;
+    this.#buffersWrites = ((cap >>> CAP_RWBF_BIT) & 1) === 1;
+    this.storesLag = this.#buffersWrites || ((ecap >>> ECAP_C_BIT) & 1) === 0;
     this.#flushesWithRoot = capHi < 0;
-    this.#ivaOffset = ((ecap >>> vtd.ECAP_IRO_SHIFT) & 0x3ff) * 16;
+    this.#ivaOffset = ((ecap >>> ECAP_IRO_SHIFT) & 0x3ff) * 16;
   }
 
   override written(offset: number, lo: number, hi: number | null): void {
     this.#registers[offset >> 2] = lo;
     if (hi !== null) this.#registers[(offset >> 2) + 1] = hi;
-    if (offset === vtd.IQT_REG) {
-      this.#doorbell(lo >>> vtd.IQ_INDEX_SHIFT);
+    if (offset === IQT_REG) {
+      this.#doorbell(lo >>> IQ_INDEX_SHIFT);
       return;
     }
-    if (offset === vtd.GCMD_REG) this.#command(lo);
-    const ccmd = this.#newly(offset, hi, vtd.CCMD_REG + 4);
+    if (offset === GCMD_REG) this.#command(lo);
+    const ccmd = this.#newly(offset, hi, CCMD_REG + 4);
     if (ccmd < 0) this.#context = this.#contextRequest(ccmd);
     const iotlb = this.#newly(offset, hi, this.#ivaOffset + IOTLB_FROM_IVA + 4);
     if (iotlb < 0) this.#iotlb = this.#iotlbRequest(iotlb);
@@ -68,35 +120,35 @@ export class VtdUnit extends Unit {
   }
 
   override read(offset: number, value: number): void {
-    if (offset === vtd.CCMD_REG + 4 && this.#context !== null && (value & vtd.CCMD_ICC_HI) === 0) {
+    if (offset === CCMD_REG + 4 && this.#context !== null && (value & CCMD_ICC_HI) === 0) {
       const command = this.#context;
       this.#context = null;
       this.finish(command);
     } else if (
       offset === this.#ivaOffset + IOTLB_FROM_IVA + 4 &&
       this.#iotlb !== null &&
-      (value & vtd.IOTLB_IVT_HI) === 0
+      (value & IOTLB_IVT_HI) === 0
     ) {
       const command = this.#iotlb;
       this.#iotlb = null;
       this.finish(command);
-    } else if (offset === vtd.GSTS_REG && this.#drainStep > 0 && (value & vtd.GCMD_WBF) === 0) {
+    } else if (offset === GSTS_REG && this.#drainStep > 0 && (value & GCMD_WBF) === 0) {
       const step = this.#drainStep;
       this.#drainStep = 0;
       this.drained(step);
-    } else if (offset === vtd.FSTS_REG && (value & (vtd.FSTS_IQE | vtd.FSTS_ITE)) !== 0) {
+    } else if (offset === FSTS_REG && (value & (FSTS_IQE | FSTS_ITE)) !== 0) {
       this.abandon();
     }
   }
 
   #command(value: number): void {
-    if ((value & vtd.GCMD_WBF) !== 0) this.#drainStep = this.tables.step;
-    if ((value & vtd.GCMD_SRTP) !== 0) this.#setRoot();
-    this.isOn = (value & vtd.GCMD_TE) !== 0;
+    if ((value & GCMD_WBF) !== 0) this.#drainStep = this.tables.step;
+    if ((value & GCMD_SRTP) !== 0) this.#setRoot();
+    this.isOn = (value & GCMD_TE) !== 0;
   }
 
   #setRoot(): void {
-    this.#root = entryPfn(this.#word(vtd.RTADDR_REG), this.#word(vtd.RTADDR_REG + 4));
+    this.#root = entryPfn(this.#word(RTADDR_REG), this.#word(RTADDR_REG + 4));
     this.#busOf.clear();
     this.#busOf.set(this.#root, -1);
     this.tables.watchFrame(this.#root);
@@ -113,7 +165,7 @@ export class VtdUnit extends Unit {
     const at = this.#root * 4096 + bus * ENTRY_BYTES;
     const lo = mem.load32(at);
     for (const [pfn, known] of this.#busOf) if (known === bus) this.#busOf.delete(pfn);
-    if ((lo & vtd.ROOT_PRESENT) === 0) {
+    if ((lo & ROOT_PRESENT) === 0) {
       for (const { sid } of this.devices.values()) if (sid >>> 8 === bus) this.#contextEntry(sid, -1, paddr);
       return;
     }
@@ -134,14 +186,13 @@ export class VtdUnit extends Unit {
   #decode(at: number): DeviceEntry {
     const { mem } = this.platform;
     const lo = mem.load32(at);
-    if ((lo & vtd.CONTEXT_PRESENT) === 0) return BLOCKED;
+    if ((lo & CONTEXT_PRESENT) === 0) return BLOCKED;
     const w2 = mem.load32(at + 8);
-    const domainId = (w2 >>> vtd.CONTEXT_DID_SHIFT_W2) & 0xffff;
-    const type = (lo >>> vtd.CONTEXT_TT_SHIFT) & vtd.CONTEXT_TT_MASK;
-    if (type === vtd.TT_PASS_THROUGH)
-      return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights: 3, hasAts: false };
-    const levels = (w2 & vtd.CONTEXT_AW_MASK_W2) + 2;
-    const hasAts = type === vtd.TT_DEVICE_TLB;
+    const domainId = (w2 >>> CONTEXT_DID_SHIFT_W2) & 0xffff;
+    const type = (lo >>> CONTEXT_TT_SHIFT) & CONTEXT_TT_MASK;
+    if (type === TT_PASS_THROUGH) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights: 3, hasAts: false };
+    const levels = (w2 & CONTEXT_AW_MASK_W2) + 2;
+    const hasAts = type === TT_DEVICE_TLB;
     return { kind: 'table', domainId, rootPfn: entryPfn(lo, mem.load32(at + 4)), levels, rights: 3, hasAts };
   }
 
@@ -161,83 +212,85 @@ export class VtdUnit extends Unit {
 
   #doorbell(tail: number): void {
     const { mem } = this.platform;
-    const iqa = this.#word(vtd.IQA_REG);
-    const queue = entryPfn(iqa, this.#word(vtd.IQA_REG + 4)) * 4096;
-    const length = 256 << (iqa & vtd.IQA_QS_MASK);
-    for (; this.#queueTail !== tail % length; this.#queueTail = (this.#queueTail + 1) % length) {
-      const at = queue + this.#queueTail * vtd.QI_DESC_BYTES;
-      this.submit(this.#descriptor(mem.load32(at), mem.load32(at + 4), mem.load32(at + 8), mem.load32(at + 12)));
+    const iqa = this.#word(IQA_REG);
+    const queuePfn = entryPfn(iqa, this.#word(IQA_REG + 4));
+    const mask = (256 << (iqa & IQA_QS_MASK)) - 1;
+    let slot = this.#queueTail & mask;
+    for (; slot !== (tail & mask); slot = (slot + 1) & mask) {
+      const page = mem.slotOf(queuePfn + (slot >> 8));
+      if (page < 0) {
+        this.submit(this.#descriptor(0, 0, 0, 0));
+        continue;
+      }
+      const { words } = mem;
+      const at = (page << 10) + ((slot & 255) << 2);
+      this.submit(this.#descriptor(words[at], words[at + 1], words[at + 2], words[at + 3]));
     }
+    this.#queueTail = slot;
   }
 
   #descriptor(w0: number, w1: number, w2: number, w3: number): Command {
     const step = ++this.tables.step;
-    const domainId = w0 >>> vtd.DESC_DID_SHIFT;
-    const granularity = (w0 >>> vtd.DESC_GRANULARITY_SHIFT) & 3;
+    const domainId = w0 >>> DESC_DID_SHIFT;
+    const granularity = (w0 >>> DESC_GRANULARITY_SHIFT) & 3;
     switch (w0 & 15) {
-      case vtd.DESC_CONTEXT:
+      case DESC_CONTEXT:
         return this.#contextCommand(step, granularity, domainId, w1 & 0xffff, (w1 >>> 16) & 3);
-      case vtd.DESC_IOTLB:
+      case DESC_IOTLB:
         return this.#iotlbCommand(step, granularity, domainId, w2, w3);
-      case vtd.DESC_DEVICE_IOTLB:
-        return Command.deviceTlb(step, w1 & 0xffff, w2, w3, (w2 & 1) !== 0);
-      case vtd.DESC_WAIT: {
+      case DESC_DEVICE_IOTLB:
+        return this.commands.deviceTlb(step, w1 & 0xffff, w2, w3, (w2 & 1) !== 0);
+      case DESC_WAIT: {
         const paddr = (w3 >>> 0) * TWO_32 + ((w2 & -4) >>> 0);
-        const isBlind = (w0 & vtd.WAIT_SW) === 0 || this.platform.mem.load32(paddr) === w1;
-        return Command.wait(step, paddr, w1, isBlind);
+        const isBlind = (w0 & WAIT_SW) === 0 || this.platform.mem.load32(paddr) === w1;
+        return this.commands.wait(step, paddr, w1, isBlind);
       }
       default:
-        return new Command('other', step);
+        return this.commands.take('other', step);
     }
   }
 
   #contextCommand(step: number, granularity: number, domainId: number, sid: number, mask: number): Command {
-    if (granularity === vtd.GRANULARITY_GLOBAL) return new Command('all-devices', step);
-    if (granularity === vtd.GRANULARITY_DOMAIN) return Command.domain('devices-of-domain', step, domainId, false);
-    return Command.device(step, domainId, sid, FUNCTION_MASKS[mask]);
+    if (granularity === GRANULARITY_GLOBAL) return this.commands.take('all-devices', step);
+    if (granularity === GRANULARITY_DOMAIN) return this.commands.domain('devices-of-domain', step, domainId, false);
+    return this.commands.device(step, domainId, sid, FUNCTION_MASKS[mask]);
   }
 
   #iotlbCommand(step: number, granularity: number, domainId: number, lo: number, hi: number): Command {
-    if (granularity === vtd.GRANULARITY_GLOBAL) return new Command('all', step);
-    if (granularity === vtd.GRANULARITY_DOMAIN) return Command.domain('domain', step, domainId, false);
-    const pages = 2 ** (lo & vtd.IOTLB_DESC_AM_MASK_W2);
-    const named = (hi >>> 0) * 2 ** 20 + (lo >>> 12);
-    const leavesOnly = (lo & vtd.IOTLB_DESC_IH_W2) !== 0;
-    return Command.pages(step, domainId, named - (named % pages), pages, leavesOnly);
+    if (granularity === GRANULARITY_GLOBAL) return this.commands.take('all', step);
+    if (granularity === GRANULARITY_DOMAIN) return this.commands.domain('domain', step, domainId, false);
+    const order = lo & IOTLB_DESC_AM_MASK_W2;
+    const pages = order < 31 ? 1 << order : 2 ** order;
+    const leavesOnly = (lo & IOTLB_DESC_IH_W2) !== 0;
+    return this.commands.pages(step, domainId, rangeStart(lo, hi, pages), pages, leavesOnly);
   }
 
   #contextRequest(hi: number): Command {
-    const lo = this.#word(vtd.CCMD_REG);
-    const granularity = (hi >>> vtd.CCMD_CIRG_SHIFT_HI) & 3;
+    const lo = this.#word(CCMD_REG);
+    const granularity = (hi >>> CCMD_CIRG_SHIFT_HI) & 3;
     const command = this.#contextCommand(
       ++this.tables.step,
       granularity,
-      lo & vtd.CCMD_DID_MASK_LO,
-      lo >>> vtd.CCMD_SID_SHIFT_LO,
+      lo & CCMD_DID_MASK_LO,
+      lo >>> CCMD_SID_SHIFT_LO,
       hi & 3,
     );
-    this.#note(command);
+    this.note(command);
     return command;
   }
 
   #iotlbRequest(hi: number): Command {
-    const granularity = (hi >>> vtd.IOTLB_IIRG_SHIFT_HI) & 3;
+    const granularity = (hi >>> IOTLB_IIRG_SHIFT_HI) & 3;
     const lo = this.#word(this.#ivaOffset);
     const command = this.#iotlbCommand(
       ++this.tables.step,
       granularity,
-      hi & vtd.IOTLB_DID_MASK_HI,
+      hi & IOTLB_DID_MASK_HI,
       lo,
       this.#word(this.#ivaOffset + 4),
     );
-    this.#note(command);
+    this.note(command);
     return command;
-  }
-
-  #note(command: Command): void {
-    this.nrInvalidations += 1;
-    this.recent.push(command);
-    if (this.recent.length > 8) this.recent.shift();
   }
 
   protected override proves(wait: Command, value: number): boolean {

@@ -23,6 +23,21 @@ export interface Source {
 /** No stale value has a part in it. */
 export const FROM_MEMORY: Source = { value: -1, entry: null, space: null, isOldRoot: false };
 
+/** What a walk found on its way to a level 1 table, as long as the tree's version is the same. */
+interface Way {
+  version: number;
+  rootPfn: number;
+  levels: number;
+  rights: number;
+  /** First page of the table. */
+  base: number;
+  table: TableNode | null;
+  /** Rights that the entries above the table leave. */
+  left: number;
+  /** Whether tables above it hold pieces of larger leaves. */
+  sawPieces: boolean;
+}
+
 export class Walks {
   readonly #tables: Tables;
   /** Outcomes of the last question, and where each comes from. */
@@ -68,14 +83,42 @@ export class Walks {
     return i - first;
   }
 
+  /** The way to the level 1 table of the last walk that came to one: the next page is mostly in the same. */
+  readonly #way: Way = {
+    version: -1,
+    rootPfn: 0,
+    levels: 0,
+    rights: 0,
+    base: 0,
+    table: null,
+    left: 0,
+    sawPieces: false,
+  };
+
   leafOf(rootPfn: number, levels: number, page: number, rights: number): number {
-    let node = this.#tables.tree.node(rootPfn);
-    let left = rights;
+    const { tree } = this.#tables;
+    const way = this.#way;
     this.sameFor = 1;
     this.#ended = null;
     this.sawPieces = false;
     if (page >= spanPages(levels + 1)) return NOWHERE;
-    while (node !== undefined) {
+    let node: TableNode | null | undefined;
+    let left = rights;
+    const isKnown =
+      way.version === tree.version &&
+      way.rootPfn === rootPfn &&
+      way.levels === levels &&
+      way.rights === rights &&
+      page >= way.base &&
+      page < way.base + 512;
+    if (isKnown) {
+      node = way.table;
+      left = way.left;
+      this.sawPieces = way.sawPieces;
+    } else {
+      node = tree.node(rootPfn);
+    }
+    while (node !== undefined && node !== null) {
       const { level, format, words } = node;
       const span = spanPages(level);
       // All of these are far below 2^53, and the conversion to 32 bits keeps the low ones.
@@ -83,17 +126,27 @@ export class Walks {
       const lo = words[2 * index];
       const hi = words[2 * index + 1];
       const kind = format.kind(lo, hi, level);
-      this.sameFor = span - (page % span);
-      if (node.nrPieces > 0) this.sawPieces = true;
       if (level === 1) {
+        if (!isKnown) {
+          way.version = tree.version;
+          way.rootPfn = rootPfn;
+          way.levels = levels;
+          way.rights = rights;
+          way.base = page - index;
+          way.table = node;
+          way.left = left;
+          way.sawPieces = this.sawPieces;
+        }
         this.#ended = node;
         this.#endedAt = index;
       }
+      if (node.nrPieces > 0) this.sawPieces = true;
+      if (kind !== TABLE) this.sameFor = level === 1 ? 1 : span - (page - Math.floor(page / span) * span);
       if (kind === NONE) return NOWHERE;
       left &= format.rights(lo, hi);
       if (kind === LEAF) return left === 0 ? NOWHERE : format.leafPfn(lo, hi, level, page) * 4 + left;
       if (format.childLevel(lo, level) >= level) return NOWHERE;
-      node = this.#tables.tree.node(entryPfn(lo, hi));
+      node = tree.node(entryPfn(lo, hi));
     }
     return NOWHERE;
   }

@@ -22,7 +22,7 @@ const anyState = anyConfig.chain((config) =>
     fc.record({
       program: fc.constant({ config, scenario: '', actions }),
       step: fc.nat(actions.length),
-      iova: fc.nat(2 ** 30).map((page) => page * 64 * 4096),
+      iova: fc.nat(2 ** 30 - 1).map((page) => page * 64 * 4096),
       device: fc.nat(2),
     }),
   ),
@@ -60,6 +60,7 @@ const broken: [string, string, RegExp][] = [
   ['an address beyond 48 bits', 'iova=1000000000000', /below 2\^48/],
   ['thousands of calls', 'a=n9999', /more than 2048 actions/],
   ['calls that add up', `a=${'n1000.'.repeat(3)}n`, /more than 2048 actions/],
+  ['pages that add up', `a=${'m40000_512.'.repeat(128)}m40000_1`, /more than 65536 pages/],
   ['no calls', 'a=n0', /no calls at all/],
   ['a very long text', `a=${'r40000.'.repeat(9000)}`, /at most 32768 are read/],
 ];

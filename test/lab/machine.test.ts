@@ -11,8 +11,10 @@ import {
   scenarioActions,
   scenariosFor,
   snapshotAt,
+  storyEnds,
 } from '../../src/lab/index.ts';
 import { stageSetup } from '../../src/lab/config.ts';
+import { STOPPED } from '../../src/lab/lab.ts';
 import type { LabConfig, LabProgram, LabRun, Result } from '../../src/lab/index.ts';
 import { anyActions, anyConfig } from './arbitrary.ts';
 
@@ -56,6 +58,22 @@ describe('the dispute of April 2019', () => {
       expect(now.findings).toEqual([]);
     },
   );
+
+  test('the story has all of these ends', () => {
+    const ends = storyEnds().map(({ arch, mapFlush, caller, result }) => [arch, mapFlush, caller, result]);
+    expect(new Set(ends.map(String))).toEqual(new Set(cases.map(String)));
+    // Four pages apart from each other: per callback four commands, per call one, from a caller that maps them in one call.
+    const cost = (mapFlush: MapFlush): unknown[] =>
+      storyEnds()
+        .filter((end) => end.mapFlush === mapFlush && end.caller === 'dma-iommu')
+        .map(({ nrCommands }) => nrCommands);
+    expect([cost('none'), cost('caller'), cost('map'), cost('sync-map')]).toEqual([
+      [0, 0],
+      [1, 1],
+      [4, 4],
+      [1, 1],
+    ]);
+  });
 
   test.each(['intel', 'amd'] as const)('%s: the stale entry, and what the sanitizer says of it', (arch) => {
     const { now } = run('p40000.m40000_1', { arch, mapFlush: 'none' });
@@ -108,16 +126,18 @@ describe('the dispute of April 2019', () => {
 });
 
 test('a lazy unmap leaves a window that the queue closes', () => {
-  const { steps } = run('m40000_1.w40000.u40000.w40000.t20.t20.w40000', { unmapFlush: 'lazy' });
+  const { steps } = run('m40000_1.w40000.u40000.w40000.m40000_1.t20.t20.w40000.m40000_1', { unmapFlush: 'lazy' });
   expect(steps.map(({ result }) => result)).toEqual([
     'done',
     'done',
     'reached',
     'done',
     'open',
+    'refused',
     'done',
     'done',
     'blocked',
+    'done',
   ]);
 });
 
@@ -144,6 +164,23 @@ test('a detached device reaches nothing, and again what is mapped when it comes 
 test('512 pages in one run are one leaf of 2 MiB', () => {
   const { now } = run('m40000_200'.replace('200', '512'));
   expect(now.machine.walk.entries.at(-1)).toMatchObject({ level: 2, kind: 'page' });
+});
+
+test('a kernel that stops over an entry changed behind its back says so, and the machine goes on', () => {
+  const { steps } = run('m40000_1.xc40000.u40000.m40001_1.w40001', { caller: 'iommufd' });
+  expect(steps[3]).toMatchObject({ result: 'refused', text: expect.stringMatching(/^the kernel stopped: /) as string });
+  expect(steps.at(-1)?.result).toBe('reached');
+});
+
+test('nothing but that makes a kernel stop', () => {
+  const actions = anyActions(16).map((list) => list.filter((action) => action.do !== 'edit'));
+  fc.assert(
+    fc.property(anyConfig, actions, (config, list) => {
+      const { steps } = playProgram({ config, scenario: '', actions: list }, list.length, FOCUS);
+      expect(steps.filter(({ text }) => text.startsWith(STOPPED))).toEqual([]);
+    }),
+    { numRuns: 300 },
+  );
 });
 
 test('what the lab refuses', () => {

@@ -1,11 +1,19 @@
 /** What the worker can be asked for, one method per job. Every view adds its own here and implements it in its own folder. */
+import type { StoryEnd } from '../../../src/lab/index.ts';
+import type { WalkAnswer } from '../walk/walk-jobs.ts';
 import type { JobContext } from './protocol.ts';
 
 export interface Jobs {
   /** Answers with the same text: shows that the worker runs. */
   echo(input: { readonly text: string }, context: JobContext): Promise<{ readonly text: string }>;
+  /** Reads and plays a link of the walk view. @throws JobError for one that cannot be read */
+  walk(input: { readonly link: readonly (readonly [string, string])[] }, context: JobContext): Promise<WalkAnswer>;
+  /** How the dispute of 2019 ends on each machine. */
+  story(input: object, context: JobContext): Promise<readonly StoryEnd[]>;
 }
 
 export const JOBS: Jobs = {
   echo: async ({ text }) => await Promise.resolve({ text }),
+  walk: async ({ link }) => (await import('../walk/walk-jobs.ts')).playLink(link),
+  story: async () => (await import('../walk/walk-jobs.ts')).storyTable(),
 };

@@ -9,13 +9,16 @@ export interface QemuVersion {
   readonly major: number;
 }
 
+/** A program that is no QEMU may well wait for something. */
+const ANSWER_MS = 10_000;
+
 const known = new Map<string, QemuVersion>();
 
 /** Asks a program, once. @throws QemuError when it cannot be run or is no QEMU */
 export function qemuVersion(binary: string = 'qemu-system-x86_64'): QemuVersion {
   const asked = known.get(binary);
   if (asked !== undefined) return asked;
-  const { status, stdout, error } = spawnSync(binary, ['--version'], { encoding: 'utf8' });
+  const { status, stdout, error } = spawnSync(binary, ['--version'], { encoding: 'utf8', timeout: ANSWER_MS });
   if (error !== undefined || status !== 0) {
     throw new QemuError(`${binary} cannot be run. Debian: apt-get install qemu-system-x86; another place: --qemu PATH`);
   }

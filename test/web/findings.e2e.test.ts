@@ -1,19 +1,21 @@
 /** The findings view in a real browser: stepping both ways, links, files of strangers, accessibility. */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { PlayedSchedule } from '../../src/check/index.ts';
+import { gunzipSync } from 'node:zlib';
+import type { AuditFinding } from '../../src/audit/index.ts';
+import type { CheckReport, PlayedSchedule } from '../../src/check/index.ts';
+import type { AuditReport } from '../../src/report/index.ts';
 import { needTool } from '../skip.ts';
+import { seriousFindings } from './axe.ts';
 import type { Lab } from './lab.ts';
 import { openLab } from './lab.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const SCHEDULE = join(ROOT, 'docs/counterexamples/bug-2c.json');
-const AXE = createRequire(import.meta.url).resolve('axe-core');
 
 let folder = '';
 let lab: Lab | undefined;
@@ -29,14 +31,31 @@ const open = async (hash = '#/findings'): Promise<Page> => {
   return await lab.open(hash);
 };
 
-/** What the command prints of the same file: the view must show that. */
-function replayed(): PlayedSchedule {
+/** What a command prints that finds something. */
+function printed(args: readonly string[]): string {
   try {
-    execFileSync(process.execPath, [join(ROOT, 'bin/iommukit.js'), 'check', '--replay', SCHEDULE, '--json']);
+    execFileSync(process.execPath, [join(ROOT, 'bin/iommukit.js'), ...args], { stdio: ['ignore', 'pipe', 'ignore'] });
   } catch (error) {
-    return JSON.parse(String((error as { stdout: Buffer }).stdout));
+    return String((error as { stdout: Buffer }).stdout);
   }
-  throw new Error('exit code 0: the schedule shows nothing');
+  throw new Error('exit code 0: it found nothing');
+}
+
+/** What the command says of the same file: the view must show that. */
+function replayed(): PlayedSchedule {
+  return JSON.parse(printed(['check', '--replay', SCHEDULE, '--json']));
+}
+
+/** A recording in which one page-selective invalidation of a map names a domain that nobody has. */
+function brokenTrace(): string {
+  const lines = gunzipSync(readFileSync(join(ROOT, 'traces/intel-cmon-strict-small-6.12/trace.txt.gz')))
+    .toString('utf8')
+    .split('\n');
+  const at = lines.findIndex(
+    (line, i) => i > 2000 && line.includes('iotlb_inv') && lines[i - 2].includes(' map: IOMMU'),
+  );
+  lines[at] = lines[at].replace(/dmar0: 0x[0-9a-f]*?([0-9a-f]{4}) /, 'dmar0: 0x3e7$1 ');
+  return file('broken.txt', lines.join('\n'));
 }
 
 const status = (page: Page): Promise<string | null> => page.locator('.finding-now').textContent();
@@ -97,11 +116,12 @@ describe('a counterexample', () => {
     const store = broken?.marks.findLast(({ mark }) => mark === 'made-stale');
     const at = (store?.at ?? -1) + 1;
     const page = await open(`#/findings?example=bug-2c&step=${at - 1}`);
-    const iotlb = page.locator('.finding-machine h4:has-text("IOTLB") + ul li').first();
+    const iotlb = page.locator('.finding-machine [data-cache=iotlb] tbody tr').first();
     await iotlb.waitFor();
     expect(await iotlb.textContent()).toContain('as in memory');
     await page.getByRole('button', { name: 'Forward' }).click();
     expect(await iotlb.textContent()).toContain('stale');
+    expect(await page.locator('.finding-machine .walk').textContent()).toContain('changed in this step');
     expect(await status(page)).toContain('made stale here');
     await page.getByRole('button', { name: 'Back' }).click();
     expect(await iotlb.textContent()).toContain('as in memory');
@@ -205,7 +225,7 @@ describe('reports', () => {
     const page = await open();
     await drop(page, file('check.json', JSON.stringify(report)));
     // Looked for and played.
-    await page.locator('.finding-machine table').waitFor();
+    await page.locator('.finding-machine').waitFor();
     await page
       .getByRole('button', { name: /made stale here/ })
       .first()
@@ -219,18 +239,109 @@ describe('reports', () => {
     expect(await page.evaluate(() => (globalThis as { wasRun?: number }).wasRun)).toBeUndefined();
   });
 
-  test('of audit: the lines that it names are the steps', async (context) => {
+  test('of check, as the command writes it: every finding of a broken driver has its steps and marks', async (context) => {
     needTool(context, 'chromium');
-    const detail = 'no command reached 0x5000 before the call ended (line 90) (the first one is at line 80)';
-    const finding = { contract: 'C-UNMAP-GONE', line: 70, iova: '0x5000', domain: 2, detail };
-    const report = { schema: 'iommukit.audit/1', trace: { file: EVIL }, findings: [finding], nrFindings: 9 };
+    const drivers = join(ROOT, 'dist/drivers/index.js');
+    const module = file(
+      'lazy.mjs',
+      `import { IntelIommu } from '${drivers}';
+       export default (platform, { arch, ...setup }) => new IntelIommu(platform, { ...setup, mapFlush: 'none' });`,
+    );
+    const text = printed(['check', module, '--driver', 'intel', '--scenario', 'map/*', '--json']);
+    const { findings }: CheckReport = JSON.parse(text);
+    const page = await open();
+    await drop(page, file('check.json', text));
+    await page.locator('.finding-steps li').first().waitFor();
+    expect(findings.length).toBeGreaterThan(3);
+    expect(await page.locator('.finding-list li').count()).toBe(findings.length);
+    // By keys through the list: each has the store, the call and the device.
+    await page.locator('.finding-list [aria-current] button').focus();
+    for (const { scenario, detail, call } of findings) {
+      expect(await page.locator('h3').first().textContent()).toContain(`${scenario}:`);
+      const steps = page.locator('.finding-steps li');
+      const { paddr } = detail['store'] as { paddr: number };
+      expect(await steps.filter({ hasText: 'made stale here' }).textContent()).toContain(`0x${paddr.toString(16)}`);
+      expect(await steps.filter({ hasText: 'returned too early' }).textContent()).toContain(call ?? '');
+      expect(await page.locator('.finding-facts').textContent()).toContain(String(detail['stale']));
+      await page.keyboard.press('ArrowDown');
+      await page.evaluate('new Promise(requestAnimationFrame)');
+    }
+  });
+
+  test('of audit, as the command writes it: the lines of the log, the stale entry, the call', async (context) => {
+    needTool(context, 'chromium');
+    const path = brokenTrace();
+    const text = printed(['audit', path, '--json']);
+    const [finding]: readonly AuditFinding[] = (JSON.parse(text) as AuditReport).findings;
+    const recorded = readFileSync(path, 'utf8').split('\n');
+    const page = await open();
+    await drop(page, file('audit.json', text));
+    await page.locator('.finding-steps li').first().waitFor();
+    const lines = finding.evidence.map(({ line }) => line);
+    expect(finding.evidence.map(({ role }) => role)).toEqual(['change', 'command', 'end']);
+    expect(await page.locator('.finding-by').allTextContents()).toEqual(lines.map((line) => `line ${line}`));
+    expect(await page.locator('.finding-steps .finding-quote').allTextContents()).toEqual(
+      lines.map((line) => recorded[line - 1].trimEnd()),
+    );
+    // Both ways, by keys; the call that made the entry stale, and where it was over.
+    await page.locator('.finding-steps').focus();
+    expect(await status(page)).toContain('made stale here');
+    expect(await status(page)).toContain(`nothing is mapped at ${finding.iova} in domain ${finding.domain}`);
+    await page.keyboard.press('ArrowRight');
+    expect(await status(page)).toContain('not enough');
+    await page.keyboard.press('ArrowRight');
+    expect(await status(page)).toContain('returned too early');
+    await page.keyboard.press('Home');
+    expect(await status(page)).toContain('made stale here');
+    // The whole report is in the link.
+    const again = await open(new URL(page.url()).hash);
+    await again.locator('.finding-now').waitFor();
+    expect(await status(again)).toBe(await status(page));
+    expect(await again.locator('.finding-quote').count()).toBeGreaterThan(0);
+  });
+
+  test('of audit: HTML in task names stays text; more findings than listed are told', async (context) => {
+    needTool(context, 'chromium');
+    const finding = {
+      contract: 'C-LAZY-BOUND',
+      line: 90,
+      iova: '0x5000',
+      domain: 2,
+      detail: EVIL,
+      evidence: [
+        { role: 'change', line: 70 },
+        { role: 'reuse', line: 90 },
+      ],
+    };
+    const lines = [{ line: 70, text: `${EVIL}-201 [000] ..... 22.4: unmap: IOMMU: iova=0x5000` }];
+    const report = { schema: 'iommukit.audit/1', trace: { file: EVIL }, findings: [finding], nrFindings: 9, lines };
     const page = await open();
     await drop(page, file('audit.json', JSON.stringify(report)));
     await page.locator('.finding-steps li').first().waitFor();
-    expect(await page.locator('.finding-by').allTextContents()).toEqual(['line 70', 'line 80', 'line 90']);
-    expect(await page.locator('[data-step="2"] [data-mark]').textContent()).toContain('returned too early');
+    expect(await page.locator('[data-step="0"]').textContent()).toContain('onerror=');
+    expect(await page.locator('[data-step="1"] [data-mark]').textContent()).toContain('returned too early');
     expect(await page.locator('main').textContent()).toContain('first 1 of 9 findings');
+    expect(await page.locator('main img').count()).toBe(0);
     expect(await page.evaluate(() => (globalThis as { wasRun?: number }).wasRun)).toBeUndefined();
+  });
+
+  test('of thousands of findings are listed near the chosen one', async (context) => {
+    needTool(context, 'chromium');
+    const findings = Array.from({ length: 3000 }, (_, i) => ({
+      contract: i % 2 === 0 ? 'C-UNMAP-GONE' : 'C-MAP-VISIBLE',
+      line: i + 1,
+      iova: null,
+      domain: null,
+      detail: 'no invalidation',
+    }));
+    const report = { schema: 'iommukit.audit/1', trace: { file: 'x' }, findings, nrFindings: 3000 };
+    const page = await open();
+    await drop(page, file('many.json', JSON.stringify(report)));
+    await page.locator('.finding-list [aria-current] button').focus();
+    await page.keyboard.press('End');
+    expect(await page.locator('.finding-list [aria-current]').textContent()).toContain('line 3000');
+    expect(await page.locator('.finding-list li').count()).toBe(201);
+    expect(await page.locator('main').textContent()).toContain('2800 to 3000 of 3000');
   });
 
   const schedule = (change: object): string =>
@@ -264,32 +375,128 @@ describe('reports', () => {
   });
 });
 
+test('a file that cannot be used leaves what is shown as it is', async (context) => {
+  needTool(context, 'chromium');
+  const page = await open('#/findings?example=bug-6&step=4');
+  await page.locator('.finding-now').waitFor();
+  const [told, url] = [await status(page), page.url()];
+  await drop(page, file('garbage.json', '\u0000 garbage'));
+  await page.getByRole('alert').waitFor();
+  expect(await page.getByRole('alert').textContent()).toContain('garbage.json: The file is not JSON');
+  expect([await status(page), page.url()]).toEqual([told, url]);
+  // The message goes with the next thing that is opened.
+  await page.getByLabel('Example').selectOption('bug-10');
+  await page.getByRole('alert').waitFor({ state: 'detached' });
+});
+
+describe('iommukit ui FILE', () => {
+  const inLab = async (path: string, body: (page: Page, served: Lab) => Promise<void>): Promise<void> => {
+    const served = await openLab(path);
+    try {
+      await body(await served.open(`#/findings?open=${served.file}`), served);
+    } finally {
+      await served.close();
+    }
+  };
+
+  test('opens it, and keeps it in the link', async (context) => {
+    needTool(context, 'chromium');
+    await inLab(SCHEDULE, async (page) => {
+      await page.locator('.finding-now').waitFor();
+      await page.getByRole('button', { name: 'Last' }).click();
+      await page.waitForFunction(`location.hash.includes('z=')`);
+      const other = await open(new URL(page.url()).hash);
+      await other.locator('.finding-now').waitFor();
+      expect(await status(other)).toBe(await status(page));
+    });
+  });
+
+  test('says what is wrong with it', async (context) => {
+    needTool(context, 'chromium');
+    await inLab(file('other.json', '{"schema": "iommukit.replay/1"}'), async (page) => {
+      await page.getByRole('alert').waitFor();
+      expect(await page.getByRole('alert').textContent()).toContain("schema is 'iommukit.replay/1'");
+    });
+  });
+
+  test('with an address of another server asks nobody', async (context) => {
+    needTool(context, 'chromium');
+    const page = await open();
+    const asked: string[] = [];
+    page.on('request', (request) => asked.push(request.url()));
+    await page.goto(`${lab?.url}#/findings?open=${encodeURIComponent('//evil.example/x.json')}`);
+    await page.getByRole('alert').waitFor();
+    expect(await page.getByRole('alert').textContent()).toContain('is no file of iommukit ui');
+    expect(asked.filter((url) => url.includes('evil'))).toEqual([]);
+  });
+});
+
 describe('everybody can use it', () => {
+  test('from the tabs to a marked step with the keyboard alone', async (context) => {
+    needTool(context, 'chromium');
+    const page = await open('#/policies');
+    const tabTo = async (css: string): Promise<void> => {
+      for (let i = 0; i < 40; i++) {
+        if ((await page.locator(`${css}:focus`).count()) > 0) return;
+        await page.keyboard.press('Tab');
+      }
+      throw new Error(`Tab does not come to ${css}`);
+    };
+    await tabTo('nav a[href^="#/findings"]');
+    await page.keyboard.press('Enter');
+    await page.locator('.finding-page select').waitFor();
+    await tabTo('.finding-page select');
+    await page.keyboard.press('ArrowDown');
+    await page.locator('.finding-now').waitFor();
+    await tabTo('.finding-jumps button');
+    await page.keyboard.press('Enter');
+    expect(await status(page)).toContain('cached here');
+    // The focus stays where it is when a button that is at its end is switched off.
+    await tabTo('.finding-steps');
+    await page.keyboard.press('End');
+    expect(await status(page)).toContain('used while stale');
+    await page.keyboard.press('ArrowLeft');
+    expect(await status(page)).toContain('returned too early');
+  });
+
+  const STATES: readonly (readonly [string, (page: Page) => Promise<void>])[] = [
+    ['#/findings', async (page) => await page.locator('input[type=file]').waitFor()],
+    ['#/findings?example=bug-2c&step=21', async (page) => await page.locator('.finding-machine').waitFor()],
+    ['#/findings?z=abc', async (page) => await page.getByRole('alert').waitFor()],
+    [
+      '#/findings',
+      async (page) => {
+        await drop(page, file('audit.json', printed(['audit', brokenTrace(), '--json'])));
+        await page.locator('.finding-quote').first().waitFor();
+      },
+    ],
+  ];
   test.for(['light', 'dark'] as const)(
     'no serious accessibility finding (%s), also at 200 %',
     async (colorScheme, context) => {
       needTool(context, 'chromium');
-      const page = await open('#/findings?example=bug-2c&step=21');
-      await page.emulateMedia({ colorScheme });
-      await page.locator('.finding-machine table').waitFor();
-      // Not as a script of the page: its policy forbids those.
-      await page.evaluate(readFileSync(AXE, 'utf8'));
-      for (const width of [1280, 640]) {
-        await page.setViewportSize({ width, height: 800 });
-        const found = await page.evaluate(async () => {
-          const { axe } = globalThis as unknown as {
-            axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
-          };
-          return (await axe.run()).violations
-            .filter(({ impact }) => impact === 'serious' || impact === 'critical')
-            .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
-        });
-        expect(found).toEqual([]);
-        // Nothing is cut off: the page itself does not scroll sideways.
-        expect(await page.evaluate('document.documentElement.scrollWidth - document.documentElement.clientWidth')).toBe(
-          0,
-        );
+      for (const [hash, reach] of STATES) {
+        const page = await open(hash);
+        await page.emulateMedia({ colorScheme });
+        await reach(page);
+        for (const width of [1280, 640]) {
+          await page.setViewportSize({ width, height: 800 });
+          expect(await seriousFindings(page)).toEqual([]);
+          // Nothing is cut off: the page itself does not scroll sideways.
+          const overhang = 'document.documentElement.scrollWidth - document.documentElement.clientWidth';
+          expect(await page.evaluate(overhang)).toBe(0);
+        }
+        await page.close();
       }
     },
   );
+
+  test('marks have a word and a shape each, not a colour alone', async (context) => {
+    needTool(context, 'chromium');
+    const page = await open('#/findings?example=bug-2c&step=21');
+    await page.locator('.finding-machine').waitFor();
+    const marks = await page.locator('.finding-steps [data-mark]').allTextContents();
+    expect(marks.length).toBeGreaterThan(3);
+    for (const text of marks) expect(text).toMatch(/^[●▲■✖◆] \S+ /u);
+  });
 });

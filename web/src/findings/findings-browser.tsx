@@ -3,6 +3,7 @@ import type { JSX } from 'preact';
 import { address, go } from '../address.ts';
 import { SequencePlayer } from './sequence-player.tsx';
 import type { Story } from './story.ts';
+import { windowOf } from './window.ts';
 import './findings.css';
 
 /** A number of the address within its bounds; what is no number is the first. */
@@ -42,11 +43,12 @@ export function FindingsBrowser({ stories, note = '' }: FindingsBrowserProps): J
   const asked = chosenFinding(stories.length);
   const chosen = shown.some(({ index }) => index === asked) ? asked : shown[0].index;
   const story = stories[chosen];
+  const place = shown.findIndex(({ index }) => index === chosen);
+  const listed = windowOf(shown, place);
   const step = Math.max(0, numberOf(params, 'step', story.steps.length));
   const choose = (index: number): void => change({ finding: String(index + 1), step: null }, false);
   const listKey = (event: KeyboardEvent): void => {
-    const at = shown.findIndex(({ index }) => index === chosen);
-    const target = { ArrowUp: at - 1, ArrowDown: at + 1, Home: 0, End: shown.length - 1 }[event.key];
+    const target = { ArrowUp: place - 1, ArrowDown: place + 1, Home: 0, End: shown.length - 1 }[event.key];
     const found = target === undefined ? undefined : shown[target];
     if (found === undefined) return;
     event.preventDefault();
@@ -78,7 +80,7 @@ export function FindingsBrowser({ stories, note = '' }: FindingsBrowserProps): J
           </div>
           {/* oxlint-disable-next-line jsx-a11y/no-noninteractive-element-interactions -- arrow keys between its buttons */}
           <ul class="finding-list" onKeyDown={listKey} aria-label="Findings; arrow keys go through them">
-            {shown.map(({ story: each, index }) => (
+            {listed.items.map(([{ story: each, index }]) => (
               <li key={index} aria-current={index === chosen ? 'true' : undefined}>
                 <button type="button" tabIndex={index === chosen ? 0 : -1} onClick={() => choose(index)}>
                   <strong>{each.contract}</strong> {each.title}
@@ -86,6 +88,12 @@ export function FindingsBrowser({ stories, note = '' }: FindingsBrowserProps): J
               </li>
             ))}
           </ul>
+          {listed.items.length === shown.length ? null : (
+            <p class="quiet">
+              {listed.from + 1} to {listed.from + listed.items.length} of {shown.length} are listed: those near the
+              chosen one.
+            </p>
+          )}
         </section>
       )}
       <section aria-label="The finding">

@@ -5,7 +5,7 @@ import { useEffect } from 'preact/hooks';
 import { address } from '../address.ts';
 import { EXAMPLES } from './examples.ts';
 import { FindingsBrowser, chosenFinding } from './findings-browser.tsx';
-import { lookFor, openExample, openFile, search, state } from './opened-findings.ts';
+import { lookFor, openExample, openFile, refusal, search, state } from './opened-findings.ts';
 import './findings.css';
 
 const isOver = signal(false);
@@ -134,6 +134,12 @@ export function FindingsPage(): JSX.Element {
       }}
     >
       <Sources />
+      {refusal.value === '' ? null : (
+        <p role="alert" class="problem">
+          {refusal.value}
+          {state.value.kind === 'ready' ? ' What was open before is still shown.' : ''}
+        </p>
+      )}
       <Body />
     </div>
   );

@@ -3,40 +3,35 @@ import type { JSX } from 'preact';
 import type { CheckReport } from '../../../src/check/index.ts';
 import type { Sequence } from '../../../src/lab/index.ts';
 import { FindingsBrowser } from './findings-browser.tsx';
-import type { AuditFinding } from './reports.ts';
-import { storyOfAudit, storyOfCheck, storyOfSequence } from './story.ts';
-import type { Story } from './story.ts';
+import type { Story, ToldAudit } from './story.ts';
+import { storiesOfAudit, storyOfCheck, storyOfPlayed, storyOfSequence } from './story.ts';
 
-/** Of the embedded data, what this view needs. */
-export type FindingsData =
+/** Of the embedded data (src/report/lab-data.ts), what this view needs. */
+export type FindingsLab =
   | {
       readonly kind: 'check';
       readonly report: Pick<CheckReport, 'findings'>;
+      /** By finding; null, or none at all, where a finding was not played. */
       readonly sequences?: readonly (Sequence | null)[];
     }
-  | { readonly kind: 'audit'; readonly report: { readonly findings: readonly AuditFinding[] } }
+  | { readonly kind: 'audit'; readonly report: ToldAudit }
   | { readonly kind: 'schedule'; readonly sequence: Sequence };
 
-function storiesOf(data: FindingsData): Story[] {
-  if (data.kind === 'schedule') return [storyOfSequence(data.sequence)];
-  if (data.kind === 'audit') return data.report.findings.map(storyOfAudit);
-  return data.report.findings.map((finding, i) => {
-    const sequence = data.sequences?.[i] ?? null;
+function storiesOf(lab: FindingsLab): Story[] {
+  if (lab.kind === 'schedule') return [storyOfSequence(lab.sequence)];
+  if (lab.kind === 'audit') return storiesOfAudit(lab.report);
+  return lab.report.findings.map((finding, i) => {
     const told = storyOfCheck(finding);
-    return sequence === null
-      ? told
-      : storyOfSequence(
-          sequence,
-          told.facts.filter(([name]) => name === 'Missing' || name === 'More'),
-        );
+    const sequence = lab.sequences?.[i] ?? null;
+    return sequence === null ? told : storyOfPlayed(sequence, told);
   });
 }
 
 /** Stories by data: a report is read once. */
-const known = new WeakMap<FindingsData, Story[]>();
+const known = new WeakMap<FindingsLab, Story[]>();
 
-export function FindingsReport({ data }: { readonly data: FindingsData }): JSX.Element {
-  const stories = known.get(data) ?? storiesOf(data);
-  known.set(data, stories);
+export function FindingsReport({ lab }: { readonly lab: FindingsLab }): JSX.Element {
+  const stories = known.get(lab) ?? storiesOf(lab);
+  known.set(lab, stories);
   return <FindingsBrowser stories={stories} />;
 }

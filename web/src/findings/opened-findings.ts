@@ -1,15 +1,16 @@
-/** What the findings view looks at: an example, a file within the link, or one that the user opened; and its stories. */
+/** What the findings view looks at: an example, a file within the link or of `iommukit ui`, one that the user opened; and its stories. */
 import { effect, signal } from '@preact/signals';
 import { address, go } from '../address.ts';
 import { engine } from '../engine/engine.ts';
 import { JobError } from '../engine/protocol.ts';
+import { openedFile } from '../opened.ts';
 import { EXAMPLES } from './examples.ts';
 import type { Wanted } from './finding-jobs.ts';
 import { packed, unpacked } from './link-text.ts';
 import type { CheckFile, Dropped } from './reports.ts';
 import { FileProblem, MOST_TEXT, cut, readDropped } from './reports.ts';
 import type { Story } from './story.ts';
-import { storyOfAudit, storyOfCheck, storyOfSequence } from './story.ts';
+import { storiesOfAudit, storyOfCheck, storyOfPlayed, storyOfSequence } from './story.ts';
 
 export interface Opened {
   readonly stories: readonly Story[];
@@ -28,6 +29,8 @@ export type State =
   | { readonly kind: 'ready'; readonly opened: Opened };
 
 export const state = signal<State>({ kind: 'none' });
+/** Why a file was not opened; empty for nothing. What was there before goes on being shown. */
+export const refusal = signal('');
 /** What is being looked for, by the index of the story; the text is for people. */
 export const search = signal<Readonly<Record<number, string>>>({});
 
@@ -50,8 +53,9 @@ async function openedOf(dropped: Dropped): Promise<Opened> {
     const { findings, nrFindings, trace } = dropped.report;
     const rest =
       nrFindings > findings.length ? ` The file has the first ${findings.length} of ${nrFindings} findings.` : '';
-    const note = `Audit of ${cut(trace.file)}.${rest} Line numbers are those of the trace.`;
-    return { stories: findings.map(storyOfAudit), wanted: findings.map(() => null), note };
+    const other = trace.commands === null ? '' : `, those of commands of ${cut(trace.commands)}`;
+    const note = `Audit of ${cut(trace.file)}.${rest} Line numbers are those of the trace${other}.`;
+    return { stories: storiesOfAudit(dropped.report), wanted: findings.map(() => null), note };
   }
   const { driver, findings } = dropped.report;
   return {
@@ -73,7 +77,7 @@ function wantedOf(
 
 /** Of the address: which source it names. */
 function sourceOf(params: URLSearchParams): string {
-  for (const key of ['example', 'z', 'file']) {
+  for (const key of ['example', 'z', 'file', 'open']) {
     const value = params.get(key);
     if (value !== null) return `${key}:${value}`;
   }
@@ -87,6 +91,7 @@ async function load(source: string): Promise<void> {
   nrLoads += 1;
   const thisLoad = nrLoads;
   search.value = {};
+  refusal.value = '';
   if (source === '') {
     state.value = { kind: 'none' };
     return;
@@ -100,7 +105,9 @@ async function load(source: string): Promise<void> {
   state.value = { kind: 'loading' };
   let next: State;
   try {
-    next = { kind: 'ready', opened: await openedOf(readDropped(await textOf(kind, value))) };
+    const text = await textOf(kind, value);
+    next = { kind: 'ready', opened: await openedOf(readDropped(text)) };
+    if (kind === 'open') await keepInLink(text, thisLoad);
   } catch (error) {
     next = { kind: 'problem', message: messageOf(error) };
   }
@@ -108,9 +115,27 @@ async function load(source: string): Promise<void> {
   if (thisLoad === nrLoads) state.value = next;
 }
 
+/** Puts a served file into the link, if it is small enough: the link then works when its server has ended. */
+async function keepInLink(text: string, thisLoad: number): Promise<void> {
+  const link = await packed(shortened(text));
+  if (link === null || thisLoad !== nrLoads) return;
+  const params = new URLSearchParams(address.value.params);
+  params.delete('open');
+  params.set('z', link);
+  shownSource = sourceOf(params);
+  go('findings', params, true);
+}
+
+/** Without what comes out when it is played: the story of a schedule. */
+function shortened(text: string): string {
+  const json: unknown = JSON.parse(text);
+  return JSON.stringify(typeof json === 'object' && json !== null && 'tape' in json ? { ...json, steps: [] } : json);
+}
+
 async function textOf(kind: string, value: string): Promise<string> {
   if (kind === 'z') return await unpacked(value);
   if (kind === 'file') return texts.get(value) ?? '';
+  if (kind === 'open') return await readFile(await served(value));
   const example = EXAMPLES.find(({ id }) => id === value);
   if (example === undefined) {
     throw new FileProblem(
@@ -132,17 +157,29 @@ export function openExample(id: string): void {
   go('findings', new URLSearchParams({ example: id }));
 }
 
+/** The file that `iommukit ui FILE` serves. */
+async function served(path: string): Promise<File> {
+  try {
+    return await openedFile(new URLSearchParams({ open: path }));
+  } catch (error) {
+    throw new FileProblem(error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function readFile(file: File): Promise<string> {
+  if (file.size > MOST_TEXT) throw new FileProblem(`The file has ${file.size} bytes; at most ${MOST_TEXT} are read.`);
+  return await file.text();
+}
+
 /** Opens a file of the user's. What is shown stays when it cannot be used. */
 export async function openFile(file: File): Promise<void> {
+  refusal.value = '';
   try {
-    if (file.size > MOST_TEXT) throw new FileProblem(`The file has ${file.size} bytes; at most ${MOST_TEXT} are read.`);
-    const text = await file.text();
-    readDropped(text);
+    const text = await readFile(file);
+    // A schedule is played before anything else is given up.
+    await openedOf(readDropped(text));
     texts.set(file.name, text);
-    const json: unknown = JSON.parse(text);
-    // The story of a schedule comes out when it is played.
-    const short = typeof json === 'object' && json !== null && 'tape' in json ? { ...json, steps: [] } : json;
-    const link = await packed(JSON.stringify(short));
+    const link = await packed(shortened(text));
     const { params } = address.value;
     // Somebody's link to this very file: his finding and step stay.
     const next = params.get('file') === file.name ? new URLSearchParams(params) : new URLSearchParams();
@@ -152,8 +189,7 @@ export async function openFile(file: File): Promise<void> {
     shownSource = '';
     go('findings', next);
   } catch (error) {
-    state.value = { kind: 'problem', message: messageOf(error) };
-    shownSource = '';
+    refusal.value = `${cut(file.name)}: ${messageOf(error)}`;
   }
 }
 
@@ -175,14 +211,7 @@ export async function lookFor(index: number): Promise<void> {
       say('No schedule of the hardware was found that shows this; the steps are those that the report tells.');
       return;
     }
-    const { facts } = now.opened.stories[index];
-    const stories = now.opened.stories.with(
-      index,
-      storyOfSequence(
-        sequence,
-        facts.filter(([name]) => name === 'Missing'),
-      ),
-    );
+    const stories = now.opened.stories.with(index, storyOfPlayed(sequence, now.opened.stories[index]));
     state.value = { kind: 'ready', opened: { ...now.opened, stories } };
     say('Played: a shortest schedule of the hardware that shows this.');
   } catch (error) {

@@ -37,18 +37,28 @@ const AuditFindingSchema = v.object({
   iova: v.nullable(address),
   domain: v.nullable(whole),
   detail: text,
+  evidence: v.optional(
+    v.pipe(
+      v.array(v.object({ role: v.picklist(['change', 'command', 'end', 'reuse', 'rival']), line: whole })),
+      v.maxLength(1000),
+    ),
+    [],
+  ),
 });
+
+const Lines = v.optional(v.pipe(v.array(v.object({ line: whole, text })), v.maxLength(100_000)), []);
 
 const Audit = v.object({
   schema: v.literal('iommukit.audit/1'),
-  trace: v.object({ file: text }),
+  trace: v.object({ file: text, commands: v.optional(v.nullable(text), null) }),
+  lines: Lines,
+  commandLines: Lines,
   findings: v.pipe(v.array(AuditFindingSchema), v.maxLength(MOST_FINDINGS)),
   nrFindings: whole,
 });
 
 export type CheckFile = v.InferOutput<typeof Check>;
 export type AuditFile = v.InferOutput<typeof Audit>;
-export type AuditFinding = v.InferOutput<typeof AuditFindingSchema>;
 
 export type Dropped =
   | { readonly kind: 'schedule'; readonly text: string }

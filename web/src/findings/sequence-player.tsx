@@ -3,7 +3,8 @@ import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import type { Mark } from '../../../src/check/index.ts';
 import { machineAt } from '../../../src/lab/index.ts';
-import { MachinePanel } from './machine-panel.tsx';
+import { MachineColumn } from './machine-column.tsx';
+import { windowOf } from './window.ts';
 import type { Story } from './story.ts';
 import { MARKS } from './story.ts';
 
@@ -13,9 +14,14 @@ function MarkBadge({ mark, story }: { readonly mark: Mark; readonly story: Story
   return (
     <span class={`finding-mark finding-${mark.mark}`} data-mark={mark.mark}>
       <span aria-hidden="true">{shape}</span> {word}
-      {held === undefined ? null : <span class="finding-held">: {held.text}</span>}
+      {held === undefined ? null : <span class="finding-held">: {held}</span>}
     </span>
   );
+}
+
+/** One of each kind and step: two entries may be cached in one. */
+function jumpsOf(marks: readonly Mark[]): readonly Mark[] {
+  return marks.filter(({ at, mark }, i) => marks.findIndex((each) => each.at === at && each.mark === mark) === i);
 }
 
 export interface SequencePlayerProps {
@@ -62,7 +68,8 @@ export function SequencePlayer({ story, step, onStep }: SequencePlayerProps): JS
   const here = marks.filter(({ at }) => at === step);
   const machine = sequence === null ? null : machineAt(sequence, step);
   const before = sequence === null || step === 0 ? null : machineAt(sequence, step - 1);
-  const { by, text } = steps[step];
+  const { by, text, quote } = steps[step];
+  const listed = windowOf(steps, step);
   return (
     // oxlint-disable-next-line jsx-a11y/no-static-element-interactions -- keys of the whole player, each with a button as well
     <div class="finding-player" onKeyDown={key}>
@@ -94,10 +101,10 @@ export function SequencePlayer({ story, step, onStep }: SequencePlayerProps): JS
       </div>
       {marks.length === 0 ? null : (
         <ul class="finding-jumps" aria-label="Marked steps">
-          {marks.map((mark, i) => (
-            <li key={i}>
-              <button type="button" onClick={() => to(mark.at, false)} aria-pressed={mark.at === step}>
-                <span aria-hidden="true">{MARKS[mark.mark].shape}</span> {MARKS[mark.mark].word} (step {mark.at + 1})
+          {jumpsOf(marks).map(({ at, mark }) => (
+            <li key={`${mark} ${at}`}>
+              <button type="button" onClick={() => to(at, false)} aria-pressed={at === step}>
+                <span aria-hidden="true">{MARKS[mark].shape}</span> {MARKS[mark].word} (step {at + 1})
               </button>
             </li>
           ))}
@@ -105,19 +112,20 @@ export function SequencePlayer({ story, step, onStep }: SequencePlayerProps): JS
       )}
       <p role="status" class="finding-now">
         Step {step + 1} of {steps.length}, {by}: {text}
+        {quote === null ? null : <code class="finding-quote">{quote}</code>}
         {here.map((mark, i) => (
           <MarkBadge key={i} mark={mark} story={story} />
         ))}
       </p>
-      <div class="finding-columns">
+      <div class={machine === null ? 'finding-columns finding-alone' : 'finding-columns'}>
         <div
           class="finding-scroll finding-steps"
           tabIndex={0}
           role="region"
           aria-label="Steps; arrow keys go back and forward"
         >
-          <ol>
-            {steps.map((each, at) => (
+          <ol start={listed.from + 1}>
+            {listed.items.map(([each, at]) => (
               <li
                 key={at}
                 {...(at === step ? { ref: current } : {})}
@@ -126,6 +134,7 @@ export function SequencePlayer({ story, step, onStep }: SequencePlayerProps): JS
               >
                 <button type="button" tabIndex={-1} onClick={() => to(at, false)}>
                   <span class="finding-by">{each.by}</span> {each.text}
+                  {each.quote === null ? null : <code class="finding-quote">{each.quote}</code>}
                 </button>
                 {marks
                   .filter((mark) => mark.at === at)
@@ -139,11 +148,11 @@ export function SequencePlayer({ story, step, onStep }: SequencePlayerProps): JS
         {machine === null ? (
           <p class="quiet finding-machine">
             {sequence === null
-              ? 'The report tells these steps only; it does not say what the machine held.'
+              ? 'The report tells these steps only, not what the machine held.'
               : 'The machine after this step is not kept: the sequence is too long.'}
           </p>
         ) : (
-          <MachinePanel machine={machine} before={before} />
+          <MachineColumn machine={machine} before={before} />
         )}
       </div>
     </div>

@@ -16,7 +16,7 @@ import { DOMAINS_PER_UNIT } from './command.ts';
 import { Ledger } from './ledger.ts';
 import type { Suspect, Unattributed } from './ledger.ts';
 import { inconclusiveReasons } from './reasons.ts';
-import type { AuditContract, AuditFinding, AuditResult } from './result.ts';
+import type { AuditContract, AuditEvidence, AuditFinding, AuditResult } from './result.ts';
 import { MAX_FINDINGS } from './result.ts';
 
 const PAGE = 4096;
@@ -171,7 +171,8 @@ class Judge {
     const settled = isCertain ? null : this.#ledger.settle(domain, start);
     if (settled !== null) this.#settle(domain, settled);
     if (this.#ledger.isPending(domain, start, nrPages)) {
-      this.#find('C-LAZY-BOUND', line, start, domain, REUSED);
+      const unmapLine = this.#ledger.pendingLine(domain, start, nrPages);
+      this.#find('C-LAZY-BOUND', line, start, domain, REUSED, [...at('change', unmapLine), ...at('reuse', line)]);
     }
     this.#suspect(this.#ledger.map(domain, start, nrPages, line, this.#has(Flag.hasTables), isCertain));
   }
@@ -195,7 +196,7 @@ class Judge {
     const tables = this.#has(Flag.keepsTables) && this.#ledger.mapping(domain, start, nrPages)?.hasTables === true;
     const problem = this.#problem();
     if (problem !== null) this.#findBad('C-UNMAP-GONE', problem);
-    else if (tables) this.#find('C-TABLE-LIVE', line, start, domain, KEEPS_TABLES);
+    else if (tables) this.#find('C-TABLE-LIVE', line, start, domain, KEEPS_TABLES, this.#evidence(line));
     else this.#count();
     if (domain < 0) return;
     this.#use(domain, false);
@@ -224,7 +225,8 @@ class Judge {
       (holders.length > 0 && lazy.length === 0 && holders.every((domain) => this.#isStrict(domain)))
     ) {
       const domain = holders.length === 1 ? holders[0] : -1;
-      this.#find('C-UNMAP-GONE', line, start, domain, `${this.#nothing()}, and ${this.#strictness(domain)}`);
+      const detail = `${this.#nothing()}, and ${this.#strictness(domain)}`;
+      this.#find('C-UNMAP-GONE', line, start, domain, detail, this.#evidence(line));
       if (domain >= 0) this.#ledger.unmap(domain, start, nrPages, line, true);
       return;
     }
@@ -236,7 +238,7 @@ class Judge {
     this.#queued += 1;
     if (holders.length === 1) {
       this.#ledger.unmap(lazy[0], start, nrPages, line, true);
-      this.#ledger.leave(lazy[0], nrPages, { line, start, timeNs: this.#get(Field.timeNs) });
+      this.#ledger.leave(lazy[0], { line, start, nrPages, timeNs: this.#get(Field.timeNs) });
     } else {
       this.#ledger.unmapSomewhere({ line, start, nrPages, record: this.#number, domains: holders, isVague: false });
     }
@@ -252,7 +254,8 @@ class Judge {
       if (waited < OVERDUE_NS) continue;
       const until = line < 0 ? 'the trace ends' : `the next flush of ${domainText(domain)} is at line ${line}`;
       const text = `no invalidation before the call ended, and no flush queue had it: ${until}, ${(waited / 1e9).toFixed(1)} s later`;
-      this.#find('C-UNMAP-GONE', unmap.line, unmap.start, domain, text);
+      const evidence = [...at('change', unmap.line), ...at('command', line)];
+      this.#find('C-UNMAP-GONE', unmap.line, unmap.start, domain, text, evidence);
     }
   }
 
@@ -276,6 +279,7 @@ class Judge {
   /** An unmap of unknown domain turned out to be of this one. */
   #settle(domain: number, unmap: Unattributed): void {
     const { line, start, record } = unmap;
+    const evidence = [...at('change', line), ...at('reuse', this.#get(Field.line))];
     if (!this.#isLazy(domain, record)) {
       this.#find(
         'C-UNMAP-GONE',
@@ -283,9 +287,11 @@ class Judge {
         start,
         domain,
         `no invalidation before the call ended, and ${this.#strictness(domain)}; the domain is known since line ${this.#get(Field.line)} maps the address again`,
+        evidence,
       );
     } else if (Math.max(this.#lastFlush.get(domain) ?? -1, this.#lastGlobal) < record) {
-      this.#find('C-LAZY-BOUND', this.#get(Field.line), start, domain, `${REUSED} (unmapped at line ${line})`);
+      const detail = `${REUSED} (unmapped at line ${line})`;
+      this.#find('C-LAZY-BOUND', this.#get(Field.line), start, domain, detail, evidence);
     }
   }
 
@@ -317,6 +323,13 @@ class Judge {
   #endText(): string {
     const line = this.#get(Field.endLine);
     return line < 0 ? '' : ` (line ${line})`;
+  }
+
+  /** The lines of a call that was not flushed as it had to be. @param line whose pages were missed */
+  #evidence(line: number): AuditEvidence[] {
+    const commands = at('command', this.#get(Field.flushLine));
+    const end = at('end', this.#get(Field.endLine));
+    return [...at('change', line), ...(this.#has(Flag.late) ? [...end, ...commands] : [...commands, ...end])];
   }
 
   /** A call that was flushed as it had to be. */
@@ -399,7 +412,10 @@ class Judge {
       suspects.length === 1 ? '' : `; one of lines ${suspects.map(({ line }) => line).join(', ')} is wrong`;
     for (const { isMap, line, start, domain } of suspects) {
       const text = `flushed under ${domainText(domain)}, which does not fit the other maps and unmaps of this address${others}`;
-      this.#find(isMap ? 'C-MAP-VISIBLE' : 'C-UNMAP-GONE', line, start, domain, text);
+      const evidence = suspects
+        .flatMap((each) => at(each.line === line ? 'change' : 'rival', each.line))
+        .toSorted((a, b) => a.line - b.line);
+      this.#find(isMap ? 'C-MAP-VISIBLE' : 'C-UNMAP-GONE', line, start, domain, text, evidence);
     }
   }
 
@@ -407,11 +423,19 @@ class Judge {
     const badPage = this.#get(Field.badPage);
     const isWhole = badPage < 0;
     const page = isWhole ? this.#get(Field.start) : badPage;
-    this.#find(contract, this.#get(isWhole ? Field.line : Field.badLine), page, this.#domain(), detail);
+    const line = this.#get(isWhole ? Field.line : Field.badLine);
+    this.#find(contract, line, page, this.#domain(), detail, this.#evidence(line));
   }
 
   /** @param page -1 for none @param domain -1 for none */
-  #find(contract: AuditContract, line: number, page: number, domain: number, detail: string): void {
+  #find(
+    contract: AuditContract,
+    line: number,
+    page: number,
+    domain: number,
+    detail: string,
+    evidence: readonly AuditEvidence[] = at('change', line),
+  ): void {
     if (this.#has(Flag.doubtful) || !this.#options.hasIrqContext) {
       this.#nrDoubtful += 1;
       return;
@@ -424,6 +448,7 @@ class Judge {
       iova: page < 0 ? null : hexPage(page),
       domain: domain < 0 ? null : domain % DOMAINS_PER_UNIT,
       detail,
+      evidence,
     });
   }
 
@@ -442,6 +467,11 @@ function domainText(domain: number): string {
   const id = domain % DOMAINS_PER_UNIT;
   const unit = (domain - id) / DOMAINS_PER_UNIT;
   return domain < 0 ? 'an unknown domain' : unit === 0 ? `domain ${id}` : `domain ${id} of dmar${unit}`;
+}
+
+/** A line as evidence; none for -1. */
+function at(role: AuditEvidence['role'], line: number): AuditEvidence[] {
+  return line < 0 ? [] : [{ role, line }];
 }
 
 function hexPage(page: number): string {

@@ -31,6 +31,7 @@ interface LiveCall {
 export interface Waiting {
   readonly line: number;
   readonly start: number;
+  readonly nrPages: number;
   readonly timeNs: number;
 }
 
@@ -151,9 +152,16 @@ export class Ledger {
     );
   }
 
+  /** Line of the last unmap that waits for its flush and has pages of a call; -1 when it is not remembered. */
+  pendingLine(domain: number, start: number, nrPages: number): number {
+    const meets = (unmap: Waiting): boolean => unmap.start < start + nrPages && start < unmap.start + unmap.nrPages;
+    return this.waiting(domain).findLast(meets)?.line ?? -1;
+  }
+
   /** An unmap left its flush to a queue. */
-  leave(domain: number, nrPages: number, unmap: Waiting): void {
+  leave(domain: number, unmap: Waiting): void {
     const space = this.#space(domain);
+    const { nrPages } = unmap;
     if (nrPages <= MAX_PAGES) space.pending.add(unmap.start * PAGE, (unmap.start + nrPages) * PAGE);
     if (space.waiting.length < MAX_WAITING) space.waiting.push(unmap);
   }

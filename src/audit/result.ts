@@ -3,6 +3,23 @@
 /** The contracts that an audit judges (DESIGN.md section 6). */
 export type AuditContract = 'C-MAP-VISIBLE' | 'C-UNMAP-GONE' | 'C-TABLE-LIVE' | 'C-LAZY-BOUND' | 'C-ATTACH';
 
+/**
+ * What a line has to do with a finding.
+ *
+ * - change: changed the table entry that caches may still hold: a map, an unmap, an attachment.
+ * - command: an invalidation of the call: not wide enough, under another domain, not waited for, or too late.
+ * - end: shows that the call was over.
+ * - reuse: maps the address again.
+ * - rival: this call may be the wrong one instead.
+ */
+export type EvidenceRole = 'change' | 'command' | 'end' | 'reuse' | 'rival';
+
+export interface AuditEvidence {
+  readonly role: EvidenceRole;
+  /** As the line of a finding; a command's is one of the file of commands where that is another file. */
+  readonly line: number;
+}
+
 /** One broken contract. */
 export interface AuditFinding {
   readonly contract: AuditContract;
@@ -13,6 +30,8 @@ export interface AuditFinding {
   /** Domain id as commands name it; null when the trace tells none. */
   readonly domain: number | null;
   readonly detail: string;
+  /** The lines that it rests on, in the order in which they happened. */
+  readonly evidence: readonly AuditEvidence[];
 }
 
 /** - held: every call that had to be flushed was. violated: some was not. inconclusive: the trace cannot tell. */

@@ -1,6 +1,7 @@
 /** `iommukit audit FILE`: did the recorded machine flush what it had to? */
 import type { Command } from 'commander';
 import { Argument, Option } from 'commander';
+import type { AuditResult } from '../audit/index.ts';
 import { CallReader, CommandFile, CommandMerge, judge } from '../audit/index.ts';
 import type { AuditReport } from '../report/index.ts';
 import { auditReport, auditText, factsOf, interruptedAudit } from '../report/index.ts';
@@ -9,7 +10,7 @@ import { Names } from '../trace/index.ts';
 import type { ReadOptions } from './byte-source.ts';
 import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK } from './exit.ts';
 import { FileError } from './file-error.ts';
-import { ReadInterrupted, readTrace } from './input.ts';
+import { ReadInterrupted, readLines, readTrace } from './input.ts';
 import { OutputFile } from './output-file.ts';
 import { pathOf } from './path-argument.ts';
 import { Progress } from './progress.ts';
@@ -102,7 +103,8 @@ async function audited(file: string, options: AuditOptions, signal: AbortSignal)
       cachingMode: cachingMode === undefined ? null : cachingMode === 'on',
       hasIrqContext: summary.hasIrqContext,
     });
-    return auditReport(factsOf(file, summary), commands, result, cachingMode !== undefined);
+    const lines = await evidenceOf(result, file, commands, show('reading lines of findings '));
+    return auditReport(factsOf(file, summary), commands, result, cachingMode !== undefined, lines);
   } catch (error) {
     if (!(error instanceof ReadInterrupted)) throw error;
     return interruptedAudit(factsOf(file, error.summary), commands);
@@ -111,6 +113,23 @@ async function audited(file: string, options: AuditOptions, signal: AbortSignal)
     callSpill.close();
     commandSpill.close();
   }
+}
+
+/** The lines that findings name: they are known only now, so their file is read again. */
+async function evidenceOf(
+  { findings }: AuditResult,
+  file: string,
+  commands: string | null,
+  options: ReadOptions,
+): Promise<Pick<AuditReport, 'lines' | 'commandLines'>> {
+  const own = new Set<number>();
+  const others = commands === null ? own : new Set<number>();
+  for (const { role, line } of findings.flatMap(({ evidence }) => evidence))
+    (role === 'command' ? others : own).add(line);
+  return {
+    lines: await readLines(file, own, options),
+    commandLines: commands === null ? [] : await readLines(commands, others, options),
+  };
 }
 
 async function readCommandFile(

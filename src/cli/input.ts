@@ -33,6 +33,8 @@ import { ByteSource, watched } from './byte-source.ts';
 import { decompressors, gunzipped } from './expand.ts';
 import { FileError, codeOf } from './file-error.ts';
 import { TemporaryFile } from './temporary-file.ts';
+import type { TraceLine } from './trace-lines.ts';
+import { linesAt } from './trace-lines.ts';
 
 /** A read that its signal stopped: what was read until then, null when that was nothing. */
 export class ReadInterrupted extends Error {
@@ -116,6 +118,28 @@ export async function readCommands(
       const reader = new QemuLogReader(qemu);
       for await (const chunk of watched(bytes, options)) reader.push(chunk);
       return reader.end();
+    });
+  } catch (error) {
+    if (options.signal?.aborted !== true) throw error;
+    throw new ReadInterrupted(null);
+  }
+}
+
+/**
+ * Some lines of a text, by their numbers. None of an input that is no text or that can be read only once.
+ * @throws FileError, or ReadInterrupted when the signal fires
+ */
+export async function readLines(
+  path: string,
+  wanted: ReadonlySet<number>,
+  options: ReadOptions = {},
+): Promise<TraceLine[]> {
+  if (path === '-' || wanted.size === 0) return [];
+  try {
+    return await withInput(path, options, async (source) => {
+      if (source.fd < 0) return [];
+      const { detection, bytes } = await open(source);
+      return detection.kind === 'text' ? await linesAt(watched(bytes, options), wanted) : [];
     });
   } catch (error) {
     if (options.signal?.aborted !== true) throw error;

@@ -7,6 +7,14 @@ import type { TraceFacts } from './replay-report.ts';
 
 export const AUDIT_SCHEMA = 'iommukit.audit/1';
 
+/** A line of a recording. From a stranger: not to be trusted as HTML. */
+export interface RecordedLine {
+  /** From 1. */
+  readonly line: number;
+  /** As recorded, cut after 1,000 bytes. */
+  readonly text: string;
+}
+
 export interface AuditReport extends AuditResult {
   readonly schema: typeof AUDIT_SCHEMA;
   readonly trace: {
@@ -23,6 +31,10 @@ export interface AuditReport extends AuditResult {
   };
   /** What `cachingMode` rests on. */
   readonly cachingModeTold: 'option' | 'trace' | 'nothing';
+  /** The lines that the findings' evidence names, in order; none when the trace is no text or could be read only once. */
+  readonly lines: readonly RecordedLine[];
+  /** The same of the file of commands, where that is another file. */
+  readonly commandLines: readonly RecordedLine[];
   /** True when it was stopped before the end. */
   readonly interrupted: boolean;
 }
@@ -33,6 +45,7 @@ export function auditReport(
   commands: string | null,
   result: AuditResult,
   isOption: boolean,
+  { lines, commandLines }: Pick<AuditReport, 'lines' | 'commandLines'> = { lines: [], commandLines: [] },
 ): AuditReport {
   return {
     schema: AUDIT_SCHEMA,
@@ -40,6 +53,8 @@ export function auditReport(
     cachingModeTold: isOption ? 'option' : result.cachingMode === null ? 'nothing' : 'trace',
     interrupted: false,
     ...result,
+    lines,
+    commandLines,
   };
 }
 
@@ -60,6 +75,8 @@ export function interruptedAudit(facts: TraceFacts, commands: string | null): Au
     commands: { total: 0, page: 0, domain: 0, useless: 0 },
     cachingMode: null,
     inconclusive: ['interrupted while reading: nothing was judged'],
+    lines: [],
+    commandLines: [],
   };
 }
 

@@ -4,6 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { Rng } from '../../src/base/index.ts';
+import { IrqContext } from '../../src/trace/index.ts';
 import type { AuditResult } from '../../src/audit/index.ts';
 import { BREAKAGES, Changes, breakOne, redirected } from './breaking.ts';
 import type { Purpose } from './naive.ts';
@@ -20,6 +21,31 @@ const STRANGE = 999;
 
 function names({ verdict, findings }: AuditResult, { lines }: Purpose): boolean {
   return verdict === 'violated' && findings.some(({ line }) => lines.has(line));
+}
+
+/** Whether the evidence of the findings that name a broken command's call is what naive.ts worked out of it. */
+function checkEvidence({ findings }: AuditResult, { events }: Loaded, purpose: Purpose, breakage: string): number {
+  const { index, over, lines, call, pages } = purpose;
+  let nrEnds = 0;
+  for (const { line, evidence, contract } of findings.filter((finding) => lines.has(finding.line))) {
+    const linesOf = (wanted: string): number[] =>
+      evidence.filter(({ role }) => role === wanted).map((each) => each.line);
+    if (contract === 'C-LAZY-BOUND') expect(linesOf('reuse')).toEqual([line]);
+    else expect(linesOf('change')).toEqual([line]);
+    if (evidence.some(({ role }) => role === 'rival')) continue;
+    const commands = linesOf('command');
+    const ends = linesOf('end');
+    if (breakage === 'deleted') expect(commands).not.toContain(events[index].line);
+    // Once its command is gone, a call whose address the next one continues looks like one call with that.
+    if (over < 0 || call.has(events[over].iova / 4096 - 1)) continue;
+    // Of a command that alone was for the call.
+    if (breakage === 'narrowed' && pages.size === call.size) expect(commands).toEqual([events[index].line]);
+    // naive.ts knows nothing of how an interrupt ends.
+    if (isCommand(events[over]) || events[index].irqContext >= IrqContext.hardirq || breakage === 'late') continue;
+    nrEnds += ends.length;
+    if (ends.length > 0) expect(ends).toEqual([events[over].line]);
+  }
+  return nrEnds;
 }
 
 function domainsOf({ events }: Loaded): number[] {
@@ -53,6 +79,7 @@ describe.each(recordings.map((recording) => [recording.name, recording] as const
     const rng = new Rng(7);
     const misses: Purpose[] = [];
     let nrBroken = 0;
+    let nrEnds = 0;
     for (let round = 0; round < LINES / 4 && nrBroken < LINES; round++) {
       const changes = new Changes();
       const broken: Purpose[] = [];
@@ -68,6 +95,7 @@ describe.each(recordings.map((recording) => [recording.name, recording] as const
       nrBroken += broken.length;
       const result = audit(loaded.names, changes.apply(loaded.events));
       misses.push(...broken.filter((purpose) => !names(result, purpose)));
+      for (const purpose of broken) nrEnds += checkEvidence(result, loaded, purpose, breakage);
     }
     const reasons = misses.map((purpose) => {
       const isOpen = purpose.kind === 'unmap' && recording.name.includes('-fq-') && nrHolders(loaded, all, purpose) > 1;
@@ -75,6 +103,7 @@ describe.each(recordings.map((recording) => [recording.name, recording] as const
     });
     report(breakage, nrBroken - misses.length, nrBroken, reasons);
     expect(reasons.filter((reason) => reason.startsWith('MISSED'))).toEqual([]);
+    if (breakage === 'deleted' && nrBroken > 0 && !recording.isAmd) expect(nrEnds).toBeGreaterThan(0);
   });
 
   /** Why nothing in the trace shows that a command is for another domain, null when something does. */

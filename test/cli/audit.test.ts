@@ -1,7 +1,7 @@
 /** `iommukit audit` as users run it: results, exit codes, inputs that cannot be used. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { gunzipSync, gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { MAP, TRACE, UNMAP, file, folder, root, run, useFolder } from './program.ts';
 
@@ -48,6 +48,20 @@ describe('verdicts', () => {
       verdict: 'violated',
       findings: [{ contract: expect.stringMatching(/^C-/), line: call + 1, iova: expect.stringMatching(/^0x/) }],
     });
+    // The lines that the finding names stand beside it, from any kind of text file; a pipe cannot be read again.
+    const zipped = file('broken.txt.gz', gzipSync(readFileSync(path)));
+    for (const input of [path, zipped]) {
+      const { findings, lines: quoted } = json([input]) as {
+        findings: { evidence: { role: string; line: number }[] }[];
+        lines: { line: number; text: string }[];
+      };
+      const [{ evidence }] = findings;
+      expect(evidence.map(({ role }) => role)).toEqual(['change', 'end']);
+      const left = lines.toSpliced(dropped, 1);
+      expect(quoted).toEqual(evidence.map(({ line }) => ({ line, text: left[line - 1] })));
+    }
+    const piped = run(['audit', '-', '--json'], { input: readFileSync(path, 'utf8') });
+    expect(JSON.parse(piped.out)).toMatchObject({ verdict: 'violated', lines: [] });
   });
 
   test('inconclusive: exit 3, and what to record', () => {

@@ -187,9 +187,12 @@ const STATE_MARKS: Readonly<Record<CachedView['state'], readonly [Tone, string]>
 /** What the caches hold, not-present entries included. @param onEvict given: entries have a button that lets them leave */
 export function CachesPanel({
   machine,
+  before = null,
   onEvict,
 }: {
   readonly machine: MachineView;
+  /** The same machine one step earlier, to mark what is new. */
+  readonly before?: MachineView | null;
   readonly onEvict?: (cache: CacheView['cache'], nth: number) => void;
 }): JSX.Element {
   const what = machine.arch === 'intel' ? 'caching mode' : 'NpCache';
@@ -202,8 +205,8 @@ export function CachesPanel({
           : `With ${what} off, caches keep only what is present.`
       }
     >
-      {machine.caches.map((cache) => (
-        <CacheTable key={cache.cache} cache={cache} onEvict={onEvict} />
+      {machine.caches.map((cache, at) => (
+        <CacheTable key={cache.cache} cache={cache} before={before?.caches[at] ?? cache} onEvict={onEvict} />
       ))}
     </Panel>
   );
@@ -211,11 +214,14 @@ export function CachesPanel({
 
 function CacheTable({
   cache,
+  before,
   onEvict,
 }: {
   readonly cache: CacheView;
+  readonly before: CacheView;
   readonly onEvict: ((cache: CacheView['cache'], nth: number) => void) | undefined;
 }): JSX.Element {
+  const old = new Set(before.entries.map(({ key, text }) => `${key} ${text}`));
   return (
     <section class="cache" data-cache={cache.cache}>
       <h4>
@@ -239,7 +245,8 @@ function CacheTable({
                 <tr key={entry.nth} class={entry.isUsed ? 'used' : ''}>
                   <th scope="row">
                     {entry.key}
-                    {entry.isUsed ? <span class="normal"> (this walk uses it)</span> : null}
+                    {entry.isUsed ? <span class="normal"> (this walk uses it)</span> : null}{' '}
+                    {old.has(`${entry.key} ${entry.text}`) ? null : <Mark tone="plain">new in this step</Mark>}
                   </th>
                   <td>{entry.isNothing ? <Mark tone="warn">{entry.text}</Mark> : entry.text}</td>
                   <td>

@@ -77,7 +77,11 @@ function Machine({ answer }: { readonly answer: WalkAnswer }): JSX.Element {
       </div>
       <WalkTables machine={now.machine} before={before?.machine ?? null} />
       <div class="columns wide">
-        <CachesPanel machine={now.machine} onEvict={(cache, nth) => act({ do: 'evict', cache, nth })} />
+        <CachesPanel
+          machine={now.machine}
+          before={before?.machine ?? null}
+          onEvict={(cache, nth) => act({ do: 'evict', cache, nth })}
+        />
         <MayHoldPanel now={now} />
         <FindingsPanel now={now} />
         <FaultPanel faults={now.faults} lost={now.machine.lostFaults} note={faultNote} />

@@ -141,7 +141,13 @@ describe('a window of a timeline', () => {
       Array.from({ length: device + 1 }, () => ({ gap: 1, kind: TimelineKind.map, device, pages: 1, window: 0 })),
     ).flat();
     expect(new TimelineModel(timelineOf(list)).lanes).toEqual([
-      ...['dev11', 'dev10', 'dev9', 'dev8', 'dev7', 'dev6', 'dev5'],
+      'dev11',
+      'dev10',
+      'dev9',
+      'dev8',
+      'dev7',
+      'dev6',
+      'dev5',
       '5 other devices, and what is of none',
     ]);
     expect(new TimelineModel(timelineOf(list.slice(0, 3))).lanes).toEqual(['dev1', 'dev0']);

@@ -5,6 +5,7 @@ export type { Breach, ContractId, Judge, UnitPlace } from './judge.ts';
 export { NoJudge } from './judge.ts';
 export type { KnownFault } from './known-faults.ts';
 export { KNOWN_FAULTS, knownFault, mapFlushOf } from './known-faults.ts';
+export { KNOWN_WORLD } from './known-world.ts';
 export type { Started } from './machines.ts';
 export { makeMachine } from './machines.ts';
 export type { ContractMutant, KnownBug, Mutant, TestedMutant } from './mutants/mutant.ts';
@@ -48,12 +49,12 @@ export type { Counterexample, Exploration, ExploreOptions, ExploreVerdict, Reach
 export { explore } from './explorer/explore.ts';
 export type { HeldEntry, Mark, MarkKind, Marks } from './explorer/marks.ts';
 export type { PlayedStep, Watcher } from './explorer/player.ts';
-export type { PlayedSchedule, Schedule, ScheduleWorld } from './explorer/schedule.ts';
+export type { PlayedSchedule, Schedule, ScheduledSetup, ScheduleWorld } from './explorer/schedule.ts';
 export {
-  SCHEDULE_SCHEMA,
   ScheduleError,
   loadSchedule,
   playSchedule,
+  readSetup,
   saveSchedule,
   watchSchedule,
 } from './explorer/schedule.ts';

@@ -2,6 +2,7 @@
 import { hex } from '../base/index.ts';
 import type { DisputeRow } from './dispute.ts';
 import type { Compared } from './explorer/agreement.ts';
+import type { ScheduledSetup } from './explorer/schedule.ts';
 import type { Breach } from './judge.ts';
 import { KNOWN_FAULTS } from './known-faults.ts';
 import type { Outcome, Verdict } from './play.ts';
@@ -33,6 +34,8 @@ export interface KnownFaultReport {
 export interface FindingReport {
   readonly scenario: string;
   readonly setup: string;
+  /** The same as data, without a driver of the user's own; null where several setups were compared. */
+  readonly given: ScheduledSetup | null;
   readonly verdict: Verdict;
   readonly contract: string | null;
   readonly call: string | null;
@@ -131,6 +134,7 @@ export class CheckSummary {
       this.#findings.push({
         scenario: name,
         setup: 'explorer and sanitizer disagree',
+        given: null,
         verdict: 'failed',
         contract: null,
         call: null,
@@ -161,9 +165,11 @@ function listOf(contracts: readonly string[]): string {
 
 function findingReport(scenario: string, setup: StageSetup, { verdict, findings, message }: Outcome): FindingReport {
   const first: Breach | undefined = findings[0];
+  const { makeDriver: _, makeCore: __, ...given } = setup;
   return {
     scenario,
     setup: setupText(setup),
+    given,
     verdict,
     contract: first?.contract ?? null,
     call: first?.call ?? null,

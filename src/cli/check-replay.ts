@@ -1,14 +1,33 @@
 /** `iommukit check --replay FILE`: plays a schedule that the explorer saved, step by step, on the concrete hardware. */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { MarkKind, PlayedSchedule, Schedule } from '../check/index.ts';
-import { MUTANTS, SCENARIOS, ScheduleError, loadSchedule, playSchedule } from '../check/index.ts';
+import { KNOWN_WORLD, ScheduleError, loadSchedule, playSchedule, saveSchedule } from '../check/index.ts';
 import { FileError, codeOf } from './file-error.ts';
-
-const SCENARIOS_OF_BUGS = MUTANTS.flatMap((mutant) => (mutant.kind === 'contract' ? [mutant.scenario] : []));
 
 export interface Replayed {
   readonly schedule: Schedule;
   readonly played: PlayedSchedule;
+}
+
+/**
+ * `iommukit check --explore --save FOLDER`: makes the folder, and gives what writes a counterexample to a file in it, named by
+ * its case.
+ * @throws FileError for a folder that cannot be written, then as later
+ */
+export function scheduleFolder(folder: string): (name: string, schedule: Schedule) => void {
+  const attempt = (path: string, write: () => void): void => {
+    try {
+      write();
+    } catch (error) {
+      throw new FileError(path, `cannot be written (${codeOf(error)}); give another folder to --save`);
+    }
+  };
+  attempt(folder, () => mkdirSync(folder, { recursive: true }));
+  return (name, schedule) => {
+    const path = join(folder, `${name.replaceAll(/[^a-z0-9.]+/gi, '-').replace(/-+$/, '')}.json`);
+    attempt(path, () => writeFileSync(path, saveSchedule(schedule)));
+  };
 }
 
 /** @throws FileError for what is no schedule, or none of this version */
@@ -21,13 +40,7 @@ export function replaySchedule(path: string): Replayed {
   }
   try {
     const schedule = loadSchedule(text);
-    const played = playSchedule(schedule, {
-      scenarios: [...SCENARIOS, ...SCENARIOS_OF_BUGS],
-      driverOf: (name) =>
-        MUTANTS.flatMap((mutant) =>
-          mutant.kind === 'contract' && mutant.id === name ? [mutant.mutant.makeDriver] : [],
-        )[0],
-    });
+    const played = playSchedule(schedule, KNOWN_WORLD);
     return { schedule, played };
   } catch (error) {
     // A schedule of another version may lead to a state that it did not know.

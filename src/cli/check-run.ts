@@ -12,6 +12,7 @@ import type {
   MutantReport,
   NegativeOracle,
   Scenario,
+  Schedule,
 } from '../check/index.ts';
 import {
   CheckSummary,
@@ -55,6 +56,8 @@ export interface CheckChoice {
 }
 
 export interface CheckRunOptions extends CheckChoice {
+  /** Gets each schedule that `explore` finds, with the name of its case. */
+  readonly save?: (name: string, schedule: Schedule) => void;
   readonly makeDriver?: DriverFactory;
 }
 
@@ -134,6 +137,7 @@ export async function runCheck(
     compared.cases += result.cases;
     compared.disagreements += result.disagreements.length;
     summary.addDisagreements(result.disagreements);
+    for (const { name, schedule } of result.compared) if (schedule !== null) options.save?.(name, schedule);
   }
 
   let operations = 0;
@@ -201,13 +205,29 @@ function randomBase({ arches, preset, npCache, makeDriver }: CheckRunOptions, se
 function explorable({ scenarios, arches, preset = 'linux-6.12' }: CheckRunOptions): AgreementCase[] {
   const presets = { intel: arches.includes('intel') ? [preset] : [], amd: arches.includes('amd') ? [preset] : [] };
   const bugs = MUTANTS.filter((mutant): mutant is ContractMutant => mutant.kind === 'contract');
-  const cases = scenarioCases(scenariosLike(scenarios), presets);
-  return scenarios === '*' ? [...cases, ...mutantCases(bugs)] : cases;
+  const like = patternOf(scenarios);
+  return [
+    ...scenarioCases(scenariosLike(scenarios), presets),
+    ...mutantCases(bugs.filter(({ scenario }) => like.test(scenario.name))),
+  ];
+}
+
+/** Whether `--explore` has something to do for a pattern: it knows the stories of known bugs (`bug/2c`) besides the scenarios. */
+export function isExplorable(glob: string): boolean {
+  const like = patternOf(glob);
+  return (
+    scenariosLike(glob).length > 0 ||
+    MUTANTS.some((mutant) => mutant.kind === 'contract' && like.test(mutant.scenario.name))
+  );
 }
 
 /** Scenarios whose name fits a pattern in which `*` stands for anything. */
 export function scenariosLike(glob: string): Scenario[] {
+  const like = patternOf(glob);
+  return SCENARIOS.filter(({ name }) => like.test(name));
+}
+
+function patternOf(glob: string): RegExp {
   const pattern = glob.replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`).replaceAll('*', '.*');
-  const whole = new RegExp(`^${pattern}$`);
-  return SCENARIOS.filter(({ name }) => whole.test(name));
+  return new RegExp(`^${pattern}$`);
 }

@@ -4,8 +4,8 @@ import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { Arch } from '../check/index.ts';
 import { ARCHES, PRESETS_OF, SCENARIOS } from '../check/index.ts';
 import type { CheckChoice } from './check-run.ts';
-import { replaySchedule, replayedText } from './check-replay.ts';
-import { runCheck, scenariosLike } from './check-run.ts';
+import { replaySchedule, replayedText, scheduleFolder } from './check-replay.ts';
+import { isExplorable, runCheck, scenariosLike } from './check-run.ts';
 import { checkText } from './check-text.ts';
 import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
 import { OutputFile } from './output-file.ts';
@@ -21,6 +21,7 @@ interface CheckOptions {
   readonly random: number;
   readonly mutants?: true;
   readonly explore?: true;
+  readonly save?: string;
   readonly replay?: string;
   readonly budget?: number;
   readonly json?: true;
@@ -84,6 +85,7 @@ export function addCheck(
       '--explore',
       'try every schedule of the hardware on small scenarios instead, and compare with the sanitizer',
     )
+    .option('--save <folder>', 'with --explore: write each counterexample to a file in this folder', pathOf)
     .option('--replay <file>', 'play a schedule that the explorer saved, step by step', pathOf)
     .option('--budget <seconds>', 'stop after so long; exits 3 when not everything was tried', seconds)
     .option('--json', 'print the result as JSON (schema iommukit.check/1)')
@@ -96,12 +98,16 @@ export function addCheck(
 async function check(module: string | undefined, options: CheckOptions, signal: AbortSignal): Promise<number> {
   if (options.replay !== undefined) return replayed(options.replay, module, options);
   const choice = choiceOf(module, options);
+  const { save: folder } = options;
+  const save = folder === undefined ? {} : { save: scheduleFolder(folder) };
   const output = options.output === undefined ? null : new OutputFile(options.output);
   const progress = new Progress();
   const show = (stage: string, done: number, total: number): void => progress.show(stage, done, total);
   try {
     const report =
-      module === undefined ? await runCheck(choice, signal, show) : await checkOwnDriver(module, choice, signal, show);
+      module === undefined
+        ? await runCheck({ ...choice, ...save }, signal, show)
+        : await checkOwnDriver(module, choice, signal, show);
     progress.end();
     if (report === null) return EXIT_INTERRUPTED;
     const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : checkText(report);
@@ -140,7 +146,8 @@ function choiceOf(module: string | undefined, options: CheckOptions): CheckChoic
   if (mutants && (isOwn || random > 0)) {
     throw new UsageError('--mutants plays drivers with known bugs; it goes with no module and no --random');
   }
-  if (scenariosLike(scenario).length === 0) {
+  if (options.save !== undefined && !explore) throw new UsageError('--save is for the schedules that --explore finds');
+  if (explore ? !isExplorable(scenario) : scenariosLike(scenario).length === 0) {
     throw new UsageError(`no scenario is named ${scenario}; there are ${SCENARIOS.map(({ name }) => name).join(', ')}`);
   }
   return {

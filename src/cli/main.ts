@@ -6,15 +6,13 @@ import { addCheck } from './check.ts';
 import { EXIT_BUG, EXIT_CODES_HELP, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, UsageError } from './exit.ts';
 import { FileError } from './file-error.ts';
 import { addReplay } from './replay.ts';
+import { addUi } from './ui.ts';
 
 function version(): string {
   const manifest: unknown = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
   if (typeof manifest === 'object' && manifest !== null && 'version' in manifest) return String(manifest.version);
   return 'unknown';
 }
-
-/** Commands that the documentation speaks of and that are not built. */
-const PLANNED = ['ui'];
 
 /** Runs one command line. @param argv as process.argv @returns the exit code; never throws */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -44,11 +42,10 @@ export async function main(argv: readonly string[]): Promise<number> {
   addReplay(program, run);
   addAudit(program, run);
   addCheck(program, run);
+  addUi(program, run);
   // Only now: the commands keep the hint above.
   const today = program.commands.map((command) => command.name()).join(', ');
-  program.showHelpAfterError(
-    `(commands of this version: ${today}; ${PLANNED.join(', ')} do not exist yet; iommukit --help shows more)`,
-  );
+  program.showHelpAfterError(`(commands: ${today}; iommukit --help shows more)`);
   try {
     await program.parseAsync([...argv]);
     return code;

@@ -8,6 +8,10 @@ export type { LabState } from './link.ts';
 export { DEFAULT_IOVA, DEFAULT_STATE, formatState, parseIova, parseState } from './link.ts';
 export { machineView } from './machine-view.ts';
 export { playProgram, scenarioActions, scenariosFor, snapshotAt } from './play.ts';
+export type { SequenceOptions, WantedFinding } from './finding-sequence.ts';
+export { checkSequences, findSchedule } from './finding-sequence.ts';
+export type { Sequence, SequenceMachine, SequenceStep } from './sequence.ts';
+export { MOST_VIEWS, machineAt, sequenceOf } from './sequence.ts';
 export type {
   LabProgram,
   LabRun,

@@ -177,9 +177,9 @@ export class Player {
       const timeNs = data[at + 3];
       const nrChunks = data[at + 5] | 0;
       recorder.window = data[at + 4];
-      recorder.domain = domain;
       if (this.#nextDeadlineNs <= timeNs) this.#fire(timeNs);
       clock.advanceTo(timeNs);
+      recorder.domain = domain;
       this.#nrDone += 1;
       if (this.#probing && kind !== ATTACH && kind !== DIRECT) {
         this.#probing = false;
@@ -199,7 +199,8 @@ export class Player {
 
   /** The trace is at its end: timers that are armed still fire, or the last windows would never close. @returns false */
   #finish(): boolean {
-    if (this.#nextDeadlineNs < Infinity) this.#fire(this.#nextDeadlineNs);
+    // Each domain with a queue has its own.
+    while (this.#nextDeadlineNs < Infinity) this.#fire(this.#nextDeadlineNs);
     return false;
   }
 

@@ -5,4 +5,6 @@ export type { ReplayReport, TraceFacts } from './replay-report.ts';
 export { NOT_GROUPED, REPLAY_SCHEMA, interruptedReport, replayReport } from './replay-report.ts';
 export { factsOf } from './trace-facts.ts';
 export type { AuditLab, CheckLab, LabData, PackedTimeline, ReplayLab, ScheduleLab, Timeline } from './lab-data.ts';
+export { packTimeline, unpackTimeline } from './timeline-codec.ts';
+export { TimelineRecorder } from './timeline-recorder.ts';
 export { LAB_DATA_ID, LAB_SCHEMA, MAX_REPORT_EVENTS, NO_DEVICE, TimelineKind } from './lab-data.ts';

@@ -1,4 +1,5 @@
 /** `iommukit check`: its options, exit codes, JSON, and modules that are no drivers. */
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SCENARIOS, explore, saveSchedule } from '../../src/check/index.ts';
@@ -107,6 +108,23 @@ describe('the explorer', () => {
     expect(code).toBe(1);
     expect(out).toMatch(/^ +\d+ +hardware +walk for .*0x40000000.*may be cached$/m);
     expect(out).toMatch(/^FINDING C-MAP-VISIBLE, as the file says$/m);
+  });
+
+  it('--save writes a file for each case that breaks a promise, which --replay plays', () => {
+    const found = join(folder, 'found');
+    const { code } = run(['check', '--explore', '--scenario', 'bug/26a', '--save', found]);
+    expect(code).toBe(0);
+    expect(readdirSync(found)).toEqual(['bug-26a.json']);
+    const { out } = run(['check', '--replay', join(found, 'bug-26a.json')]);
+    expect(out).toMatch(/^ +\^ made stale here: cached entry of a device, 00:02\.0/m);
+    expect(out).toMatch(/^ +\^ returned too early$/m);
+  }, 60_000);
+
+  it('--save says what is wrong with its folder, and that it goes with --explore', () => {
+    const path = file('taken', '');
+    expect(run(['check', '--explore', '--scenario', 'bug/26a', '--save', path])).toMatchObject({ code: 2, out: '' });
+    const { code, err } = run(['check', '--save', path]);
+    expect([code, err]).toEqual([2, expect.stringContaining('--save is for the schedules that --explore finds')]);
   });
 
   it.each([

@@ -46,6 +46,26 @@ describe('player', () => {
     expect(result.staleWindowMs.max).toBeLessThanOrEqual(16);
   });
 
+  // Found by the timelines: only the first timer fired, the windows of other domains never closed.
+  test('lazy: at the end of the trace the timer of each domain fires', () => {
+    // One address mapped twice makes two domains. Their timers, of ticks of 4 ms, are due 8 ms apart.
+    const trace = [map(1, 100), map(2, 100), unmap(3, 100), unmap(12, 100), ''].join('\n');
+    const plan = planOf(trace);
+    expect(plan.domains.length).toBe(2);
+    const closed: number[] = [];
+    const observer = {
+      map: () => {},
+      unmap: () => {},
+      command: () => {},
+      violation: () => {},
+      windowClosed: (domain: number) => void closed.push(domain),
+    };
+    const { result } = play(plan, { ...options, unmapFlush: 'lazy', observer });
+    expect(new Set(closed)).toEqual(new Set([0, 1]));
+    // Each domain was flushed at its attachment and by its timer.
+    expect(result.commands.domain).toBe(4);
+  });
+
   // Found when the change was read again: the invented device had id 0xffff, beyond AMD-Vi's device table. It was never
   // attached, and `none` looked safe.
   test.each(['vtd', 'amdvi'] as const)(

@@ -6,7 +6,7 @@ import { gunzipSync } from 'node:zlib';
 import type { MapFlush } from '../../src/drivers/index.ts';
 import type { Comparison, RunResult } from '../../src/replay/index.ts';
 import { Grouper, Player, VtdObserved, attribute, compareRun, planCalls } from '../../src/replay/index.ts';
-import type { HardwareModel, Observed, Plan, UnmapPolicy } from '../../src/replay/index.ts';
+import type { HardwareModel, Observed, Plan, RunObserver, UnmapPolicy } from '../../src/replay/index.ts';
 import { FtraceTextReader, Names, QemuLogReader } from '../../src/trace/index.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -89,6 +89,7 @@ export function play(
     model?: HardwareModel;
     mapFlush?: MapFlush;
     unmapFlush?: UnmapPolicy;
+    observer?: RunObserver;
   },
 ): { player: Player; result: RunResult } {
   const player = new Player(plan, {
@@ -98,6 +99,7 @@ export function play(
     mapFlush: options.mapFlush ?? 'sync-map',
     unmapFlush: options.unmapFlush ?? 'strict',
     keepPages: true,
+    ...(options.observer === undefined ? {} : { observer: options.observer }),
   });
   while (player.step(1e6));
   return { player, result: player.result() };

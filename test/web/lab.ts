@@ -1,43 +1,34 @@
 /** The built lab in a real browser, for tests: Debian's Chromium, headless, without a network of its own. */
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { readFile } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
-import { extname, join, normalize } from 'node:path';
+import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { chromium } from 'playwright-core';
+import { LabServer, OpenedFile, readSite } from '../../src/cli/lab-server.ts';
 
 export const CHROMIUM = '/usr/bin/chromium';
-const SITE = join(import.meta.dirname, '../../dist/web');
-const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css' };
+export const SITE: string = join(import.meta.dirname, '../../dist/web');
 
 export interface Lab {
   readonly browser: Browser;
   /** Where the site is: `http://127.0.0.1:PORT/`. */
   readonly url: string;
+  /** Where the opened file is, `open/TOKEN/NAME`; '' without one. */
+  readonly file: string;
   /** A page of its own context whose errors make `close` fail. */
   open(hash?: string): Promise<Page>;
   close(): Promise<void>;
 }
 
-export async function openLab(): Promise<Lab> {
-  if (!existsSync(join(SITE, 'index.html'))) throw new Error('dist/web is not built; run: npm run build');
-  const server = createServer((request, response) => {
-    const path = normalize(new URL(request.url ?? '/', 'http://localhost').pathname);
-    const file = path === '/' ? '/index.html' : path;
-    const type = TYPES[extname(file)] ?? 'application/octet-stream';
-    readFile(join(SITE, file)).then(
-      (bytes) => response.setHeader('content-type', type).end(bytes),
-      () => response.writeHead(404).end(),
-    );
-  });
-  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+/** @param file served as `iommukit ui FILE` serves it; its address is `lab.file` */
+export async function openLab(file?: string): Promise<Lab> {
+  const opened = file === undefined ? null : new OpenedFile(file);
+  const server = await LabServer.start(readSite(SITE), { host: '127.0.0.1', port: 0, opened });
+  const { url } = server;
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
   const errors: string[] = [];
   return {
     browser,
     url,
+    file: opened?.address ?? '',
     async open(hash = '') {
       const page = await (await browser.newContext()).newPage();
       page.on('pageerror', (error) => errors.push(error.stack ?? error.message));
@@ -49,7 +40,8 @@ export async function openLab(): Promise<Lab> {
     },
     async close() {
       await browser.close();
-      await new Promise((resolve) => void server.close(resolve));
+      await server.close();
+      opened?.close();
       if (errors.length > 0) throw new Error(`the page reported errors:\n${errors.join('\n')}`);
     },
   };

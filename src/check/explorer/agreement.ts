@@ -12,6 +12,7 @@ import type { CallerKind, StageSetup } from '../setup.ts';
 import { ARCHES, CALLERS } from '../setup.ts';
 import { Stage } from '../stage.ts';
 import { explore } from './explore.ts';
+import type { Schedule } from './schedule.ts';
 import type { Exploration, ExploreOptions } from './explore.ts';
 
 export interface AgreementCase {
@@ -19,6 +20,8 @@ export interface AgreementCase {
   readonly name: string;
   readonly scenario: Scenario;
   readonly setup: StageSetup;
+  /** Name of the setup's own driver, for saved schedules. */
+  readonly driver?: string;
 }
 
 export interface Compared {
@@ -30,6 +33,8 @@ export interface Compared {
   readonly outcome: 'agree' | 'false-alarm' | 'blind' | 'open';
   /** Of the explorer's schedule, or why it is open. */
   readonly detail: string;
+  /** A shortest schedule that breaks a promise; null where there is none, or none that names all that it needs. */
+  readonly schedule: Schedule | null;
 }
 
 export interface Agreement {
@@ -57,7 +62,12 @@ export function agreement(
   let states = 0;
   for (const each of cases) {
     const judged = judgeAll(each, makeJudge);
-    const explored = explore(each.scenario, each.setup, { ...options, pages: judged.pages });
+    const { driver } = each;
+    const explored = explore(each.scenario, each.setup, {
+      ...options,
+      pages: judged.pages,
+      ...(driver === undefined ? {} : { driver }),
+    });
     schedules += explored.schedules;
     states += explored.states;
     compared.push(compare(each, explored, judged.contracts));
@@ -73,9 +83,15 @@ export function agreement(
   };
 }
 
-function compare({ name }: AgreementCase, explored: Exploration, judged: readonly ContractId[]): Compared {
+function compare(
+  { name, setup, driver }: AgreementCase,
+  explored: Exploration,
+  judged: readonly ContractId[],
+): Compared {
   const contracts = explored.counterexamples.map(({ contract }) => contract);
-  const common = { name, explorer: explored.verdict, explored: contracts, judged };
+  const isWhole = setup.makeCore === undefined && (setup.makeDriver === undefined || driver !== undefined);
+  const schedule = isWhole ? (explored.counterexamples[0]?.schedule ?? null) : null;
+  const common = { name, explorer: explored.verdict, explored: contracts, judged, schedule };
   if (explored.verdict === 'violated') {
     const detail = explored.counterexamples[0].schedule.steps.join('\n');
     return { ...common, outcome: judged.length > 0 ? 'agree' : 'blind', detail };
@@ -166,7 +182,7 @@ export function scenarioCases(
 /** Known bugs and what they look like without the bug. */
 export function mutantCases(mutants: readonly ContractMutant[]): AgreementCase[] {
   return mutants.flatMap(({ id, scenario, mutant, twin }) => [
-    { name: `bug ${id}`, scenario, setup: mutant },
+    { name: `bug ${id}`, scenario, setup: mutant, ...(mutant.makeDriver === undefined ? {} : { driver: id }) },
     { name: `bug ${id} without the bug`, scenario, setup: twin },
   ]);
 }

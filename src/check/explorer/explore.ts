@@ -159,7 +159,7 @@ function confirmed(
     const what = `${contract} after ${violation.step} steps of ${scenario.name}`;
     throw new Error(`the explorer found ${what}, and its schedule does not show it ${failure}`);
   }
-  const { makeDriver: _, ...setup } = given;
+  const { makeDriver: _, makeCore: __, ...setup } = given;
   const end = player.log.findIndex(({ by }) => by === 'judge');
   const story = player.log.slice(0, end + 1);
   const steps = story.map(({ step, by, text }) => `${step} ${by}: ${text}`);

@@ -23,8 +23,8 @@ import type { Unit } from './units.ts';
 export interface PlayedStep {
   /** Events of the driver so far. */
   readonly step: number;
-  /** Who: a caller, the driver, the hardware, or the judge at the end. */
-  readonly by: 'call' | 'driver' | 'hardware' | 'judge';
+  /** Who: a caller, the driver, the hardware, nobody (time passes), or the judge at the end. */
+  readonly by: 'call' | 'driver' | 'hardware' | 'time' | 'judge';
   readonly text: string;
 }
 
@@ -50,6 +50,8 @@ export class ScheduleMismatch extends Error {
 }
 
 const ENTRY_WORDS = 2;
+/** Less time than this is not worth a line. */
+const TOLD_NS = 1_000_000;
 
 export class Player extends Tap implements Judge {
   readonly findings: Breach[] = [];
@@ -66,6 +68,8 @@ export class Player extends Tap implements Judge {
   #step = 0;
   #call = 'start';
   #isAsking = false;
+  /** Time that the story has come to. */
+  #toldNs = 0;
   readonly #watcher: Watcher | null;
 
   constructor(target: Target, steps: readonly Step[], choices: readonly number[], watcher: Watcher | null = null) {
@@ -101,6 +105,7 @@ export class Player extends Tap implements Judge {
     this.#unit.settle();
     this.#listen(this.#unit);
     this.active = true;
+    this.#toldNs = machine.clock.nowNs();
     this.#seen();
     this.#decide();
   }
@@ -114,6 +119,7 @@ export class Player extends Tap implements Judge {
     const value = typeof result === 'number' ? result : 0;
     this.#position.named(RETURN, name, value);
     this.#say('call', `${name} returns${typeof result === 'number' ? ` ${value}` : ''}`);
+    this.#seen();
     this.#promised.callEnds(this.#target.pages);
     this.#probe();
     this.#event();
@@ -254,6 +260,7 @@ export class Player extends Tap implements Judge {
         this.#watcher?.broken(this.#machine, this.log.length, { contract, probe: wrong, pfn: -1 });
         this.findings.push({ contract, call: this.#call, sid, iova, nrBytes: 4096 });
         this.#say('judge', `${contract}: ${describeProbe(wrong)}`);
+        this.#seen();
       }
     }
   }
@@ -287,6 +294,12 @@ export class Player extends Tap implements Judge {
   }
 
   #say(by: PlayedStep['by'], text: string): void {
+    const passedNs = this.#machine.clock.nowNs() - this.#toldNs;
+    if (passedNs >= TOLD_NS) {
+      this.#toldNs += passedNs;
+      this.log.push({ step: this.#step, by: 'time', text: `${passedNs / 1e6} ms pass` });
+      this.#seen();
+    }
     this.log.push({ step: this.#step, by, text });
   }
 }

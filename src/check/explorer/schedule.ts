@@ -22,7 +22,7 @@ import { CACHE_ENTRIES } from './view.ts';
 export const SCHEDULE_SCHEMA = 'iommukit.schedule/1';
 
 /** What of a setup is data. Another driver is named by whoever saves, and found by whoever plays. */
-export type ScheduledSetup = Omit<StageSetup, 'makeDriver'>;
+export type ScheduledSetup = Omit<StageSetup, 'makeDriver' | 'makeCore'>;
 
 export interface Schedule {
   readonly schema: typeof SCHEDULE_SCHEMA;
@@ -118,6 +118,11 @@ const CONTRACTS: readonly ContractId[] = [
   'C-ROLLBACK',
   'C-ATTACH',
 ];
+
+/** @throws ScheduleError for anything that is no setup */
+export function readSetup(json: unknown, name: string): ScheduledSetup {
+  return loadSetup(new Fields(json, name));
+}
 
 function loadSetup(setup: Fields): ScheduledSetup {
   const npCache = setup.value('npCache');

@@ -1,4 +1,6 @@
 /** What the worker can be asked for, one method per job. Every view adds its own here and implements it in its own folder. */
+import type { Sequence } from '../../../src/lab/index.ts';
+import type { Wanted } from '../findings/finding-jobs.ts';
 import type { StoryEnd } from '../../../src/lab/index.ts';
 import type { WalkAnswer } from '../walk/walk-jobs.ts';
 import type { JobContext } from './protocol.ts';
@@ -6,6 +8,10 @@ import type { JobContext } from './protocol.ts';
 export interface Jobs {
   /** Answers with the same text: shows that the worker runs. */
   echo(input: { readonly text: string }, context: JobContext): Promise<{ readonly text: string }>;
+  /** Plays a schedule (iommukit.schedule/1). */
+  playCounterexample(input: { readonly text: string }, context: JobContext): Promise<Sequence>;
+  /** Looks for a schedule that shows a finding of `iommukit check`, and plays it; null when there is none. */
+  findCounterexample(input: Wanted, context: JobContext): Promise<Sequence | null>;
   /** Reads and plays a link of the walk view. @throws JobError for one that cannot be read */
   walk(input: { readonly link: readonly (readonly [string, string])[] }, context: JobContext): Promise<WalkAnswer>;
   /** How the dispute of 2019 ends on each machine. */
@@ -14,6 +20,8 @@ export interface Jobs {
 
 export const JOBS: Jobs = {
   echo: async ({ text }) => await Promise.resolve({ text }),
+  playCounterexample: async ({ text }) => (await import('../findings/finding-jobs.ts')).playCounterexample(text),
+  findCounterexample: async (wanted) => (await import('../findings/finding-jobs.ts')).findCounterexample(wanted),
   walk: async ({ link }) => (await import('../walk/walk-jobs.ts')).playLink(link),
   story: async () => (await import('../walk/walk-jobs.ts')).storyTable(),
 };

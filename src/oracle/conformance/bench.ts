@@ -160,8 +160,7 @@ export class QemuBench implements Bench {
     const mem = new PhysMem();
     const { qtest } = this.#rig.board;
     mem.observer = {
-      stored: (index, nrWords) =>
-        qtest.writeWords(mem.paddrOfIndex(index), mem.words.subarray(index, index + nrWords)),
+      stored: (index, nrWords) => qtest.writeWords(mem.paddrOfIndex(index), mem.words.subarray(index, index + nrWords)),
     };
     return mem;
   }

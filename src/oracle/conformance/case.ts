@@ -110,9 +110,7 @@ export type Action =
   /** An empty table for software's writer. */
   | { readonly do: 'writer'; readonly levels: number }
   /** The writer puts a level on top of its table. */
-  | { readonly do: 'grow' }
-  /** The machine is reset. */
-  | { readonly do: 'reset' };
+  | { readonly do: 'grow' };
 
 /** One word at a device's address: whether it gets to (a read: comes from) the physical address `at`. */
 export interface DmaStep extends Expectation {

@@ -71,7 +71,12 @@ export const writes: MakeDma = dma('write', true);
 /** `at` is where it would get if nothing stopped it. */
 export const readBlocked: MakeDma = dma('read', false);
 export const writeBlocked: MakeDma = dma('write', false);
-export const block = (access: 'read' | 'write', iova: number, parts: BlockStep['parts'], extra: Extra<BlockStep> = {}): Sight => ({
+export const block = (
+  access: 'read' | 'write',
+  iova: number,
+  parts: BlockStep['parts'],
+  extra: Extra<BlockStep> = {},
+): Sight => ({
   see: 'block',
   access,
   iova,
@@ -87,13 +92,14 @@ export const record = (
   extra: Extra<RecordStep> = {},
 ): Sight => ({ see: 'record', reason, address, access, ...extra });
 export const noRecord = (extra: Exceptions = {}): Sight => ({ see: 'no-record', ...extra });
-export const register = (
-  name: string,
-  offset: number,
-  mask: number,
-  value: number,
-  extra: Exceptions = {},
-): Sight => ({ see: 'register', name, offset, mask, value, ...extra });
+export const register = (name: string, offset: number, mask: number, value: number, extra: Exceptions = {}): Sight => ({
+  see: 'register',
+  name,
+  offset,
+  mask,
+  value,
+  ...extra,
+});
 export const word = (name: string, paddr: number, value: number, extra: Exceptions = {}): Sight => ({
   see: 'word',
   name,
@@ -143,9 +149,14 @@ export const invalidateDevice = (sid: number): readonly number[] => [sid, 0x2000
 export const invalidatePages = (domain: number, iova: number, pde: boolean = false): readonly number[] => [
   0,
   0x30000000 | domain,
-  (iova % TWO_32 | 0) | (pde ? 2 : 0),
+  (iova % TWO_32) | 0 | (pde ? 2 : 0),
   Math.floor(iova / TWO_32),
 ];
 /** All pages of a domain, its tables' entries too. */
-export const invalidateDomain = (domain: number): readonly number[] => [0, 0x30000000 | domain, 0xfffff003 | 0, 0x7fffffff];
+export const invalidateDomain = (domain: number): readonly number[] => [
+  0,
+  0x30000000 | domain,
+  0xfffff003 | 0,
+  0x7fffffff,
+];
 export const INVALIDATE_ALL: readonly number[] = [0, 0x80000000 | 0, 0, 0];

@@ -85,8 +85,6 @@ class Player {
         return this.#board.queue(step.commands);
       case 'flush':
         return this.#bench.flush();
-      case 'reset':
-        return this.#bench.reset();
       case 'writer': {
         const format = arch === 'intel' ? new VtdSsFormat() : new AmdV1Format();
         this.#writer = new PageTable(this.#bench.mem, this.#pages, format, step.levels);
@@ -271,7 +269,8 @@ export function playCase(bench: Bench, conformanceCase: ConformanceCase): CaseRe
     if (other !== undefined) {
       reasons.add(other.why);
       const differs = Object.entries(other.sees).some(([name, value]) => expected[name] !== value);
-      if (!differs) mismatches.push({ step: nr, name: 'the reason is idle: the source expects the same', expected: 1, seen: 0 });
+      if (!differs)
+        mismatches.push({ step: nr, name: 'the reason is idle: the source expects the same', expected: 1, seen: 0 });
     }
     // Where nothing is logged there is nothing to compare it with.
     const names = wanted['logged'] === 0 ? ['logged'] : Object.keys(wanted);

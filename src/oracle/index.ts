@@ -26,4 +26,4 @@ export { STACK_CALLERS } from './stack-mappings.ts';
 export type { StackRunOptions, StackRunResult } from './stack-run.ts';
 export { runStack } from './stack-run.ts';
 export type { CaseGroup, ConformanceCase } from './conformance/case.ts';
-export { CASE_GROUPS, playOnModel } from './conformance/run.ts';
+export { CASE_GROUPS, playOnModel, playOnQemu } from './conformance/run.ts';

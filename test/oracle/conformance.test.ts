@@ -1,8 +1,10 @@
 /** Other people's cases on our models; and a model that is wrong, which each group finds. */
 import { describe, expect, it } from 'vitest';
 import type { OracleUnit } from '../../src/oracle/index.ts';
-import { CASE_GROUPS, playOnModel } from '../../src/oracle/index.ts';
+import { CASE_GROUPS, playOnModel, playOnQemu } from '../../src/oracle/index.ts';
+import { needTool } from '../skip.ts';
 
+const QEMU = 'qemu-system-x86_64';
 const nrCases = CASE_GROUPS.reduce((sum, { cases }) => sum + cases.length, 0);
 
 it('there are at least 150 cases, each of them looks at something', () => {
@@ -51,5 +53,17 @@ describe.each(CASE_GROUPS)('planted, $title', ({ id, cases }) => {
     const meddle = PLANTED[name];
     if (meddle === undefined) throw new Error(`no planted fault '${name}'`);
     expect(cases.some((each) => playOnModel(each, meddle).mismatches.length > 0)).toBe(true);
+  });
+});
+
+describe.each(CASE_GROUPS)("on QEMU's units, $title", ({ cases }) => {
+  it.for(['intel', 'amd'] as const)('%s', (arch, context) => {
+    needTool(context, QEMU);
+    const asked = cases.filter((each) => each.arch === arch);
+    if (asked.length === 0) return;
+    const results = playOnQemu(arch, QEMU, asked);
+    expect(
+      results.flatMap(({ mismatches }, nr) => (mismatches.length > 0 ? [asked[nr]?.test, mismatches] : [])),
+    ).toEqual([]);
   });
 });

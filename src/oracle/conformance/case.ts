@@ -172,8 +172,7 @@ export type WriterSight =
       readonly unmapped: number;
     })
   /** All leaves that stand in the table, by log2 of their size. */
-  | (Expectation & { readonly see: 'leaves'; readonly nr: Readonly<Record<number, number>> })
-  | (Expectation & { readonly see: 'levels'; readonly nr: number });
+  | (Expectation & { readonly see: 'leaves'; readonly nr: Readonly<Record<number, number>> });
 
 export type Sight =
   | WriterSight

@@ -29,7 +29,10 @@ const pageFault = (iova: number, access: 'read' | 'write', flags: number = 0): C
   });
 const PR = amdvi.EVENT_FLAG_PR;
 const PE = amdvi.EVENT_FLAG_PE;
-const head = (value: number): CaseStep => d.register('head', amdvi.CMD_HEAD_REG, -1, value);
+const head = (value: number, extra: d.Exceptions = {}): CaseStep =>
+  d.register('head', amdvi.CMD_HEAD_REG, -1, value, extra);
+const NO_EVENTS = 'QEMU 7.2 and 10.0 never log an event';
+const IGNORED = 'QEMU passes over illegal commands';
 const status = (name: string, mask: number, value: number): CaseStep => d.register(name, amdvi.STATUS_REG, mask, value);
 
 /** A page of a size, asked in the middle and behind. */
@@ -87,7 +90,9 @@ const registers: readonly ConformanceCase[] = [
     d.writel(amdvi.STATUS_REG, 0),
     status('wait', amdvi.STATUS_COM_WAIT_INT, amdvi.STATUS_COM_WAIT_INT),
     d.writel(amdvi.STATUS_REG, amdvi.STATUS_COM_WAIT_INT),
-    status('wait', amdvi.STATUS_COM_WAIT_INT, 0),
+    d.register('wait', amdvi.STATUS_REG, amdvi.STATUS_COM_WAIT_INT, 0, {
+      qemu: d.sees('wait', 4, 'QEMU does not clear ComWaitInt by ones'),
+    }),
   ),
   one(
     'evt_log_head_write',
@@ -129,7 +134,9 @@ const commands: readonly ConformanceCase[] = [
     ...ON,
     d.queue(...d.times(255, () => d.INVALIDATE_ALL)),
     d.queue(d.INVALIDATE_ALL),
-    head(0),
+    head(0, {
+      qemu: d.sees('head', 4096, 'QEMU 7.2 wraps the head at the next command only; its qtest came with the repair'),
+    }),
   ),
   one(
     'cmdbuf_not_processed_when_disabled',
@@ -144,10 +151,10 @@ const commands: readonly ConformanceCase[] = [
     'an event, and the buffer stops',
     ...ON,
     d.queue([0, 0xf0000000 | 0, 0, 0], d.completionStore(STATUS, 1, 0)),
-    d.word('status', STATUS, 0),
-    status('runs', amdvi.STATUS_CMD_BUF_RUN, 0),
-    d.register('log', amdvi.EVT_TAIL_REG, -1, 0x10),
-    d.word('code', EVENT_LOG + 4, amdvi.EVENT_ILLEGAL_COMMAND_ERROR << 28),
+    d.word('status', STATUS, 0, { qemu: d.sees('status', 1, IGNORED) }),
+    d.register('runs', amdvi.STATUS_REG, amdvi.STATUS_CMD_BUF_RUN, 0, { qemu: d.sees('runs', 16, IGNORED) }),
+    d.register('log', amdvi.EVT_TAIL_REG, -1, 0x10, { qemu: d.sees('log', 0, NO_EVENTS) }),
+    d.word('code', EVENT_LOG + 4, amdvi.EVENT_ILLEGAL_COMMAND_ERROR << 28, { qemu: d.sees('code', 0, NO_EVENTS) }),
   ),
 ];
 
@@ -267,7 +274,7 @@ const walks: readonly ConformanceCase[] = [
     d.device({ levels: 7 }),
     ...ON,
     d.writeBlocked(IOVA, DATA),
-    d.register('log', amdvi.EVT_TAIL_REG, -1, 0x10),
+    d.register('log', amdvi.EVT_TAIL_REG, -1, 0x10, { qemu: d.sees('log', 0, NO_EVENTS) }),
   ),
   one(
     'translate_fault_to_event',
@@ -282,7 +289,7 @@ const walks: readonly ConformanceCase[] = [
     'translate_rejects_iova_exceeding_va_width',
     'past 48 bits at 4 levels',
     ...mapped(0),
-    d.writeBlocked(2 ** 48, DATA),
+    d.writeBlocked(2 ** 48, DATA, { qemu: d.sees('arrives', 1, 'in QEMU addresses beyond the levels alias') }),
   ),
   one('translating_memory_disabled_bypass', 'reads', d.on({ translation: false }), d.reads(DATA, DATA)),
   one(

@@ -129,9 +129,8 @@ class Player {
         return { seen: { unmapped }, expected: { unmapped: step.unmapped } };
       }
       case 'leaves':
+      default:
         return this.#leaves(step.nr);
-      case 'levels':
-        return { seen: { levels: this.#table().levels }, expected: { levels: step.nr } };
     }
   }
 

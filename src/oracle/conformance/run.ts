@@ -1,7 +1,8 @@
 /** The conformance suite on our models. */
 import { AmdviUnit, VtdUnit } from '../../hw/index.ts';
 import type { MakeUnit } from './bench.ts';
-import { LocalBench } from './bench.ts';
+import { LocalBench, QemuBench } from './bench.ts';
+import type { OracleArch } from '../program.ts';
 import type { CaseGroup, ConformanceCase } from './case.ts';
 import { GENERIC_PT } from './generic-pt.ts';
 import { KVM_UNIT_TESTS } from './kvm-unit-tests.ts';
@@ -31,3 +32,15 @@ export function playOnModel(
     conformanceCase,
   );
 }
+
+/** Plays cases on QEMU's unit of an architecture, in one process. @throws QemuError */
+export function playOnQemu(arch: OracleArch, binary: string, cases: readonly ConformanceCase[]): CaseResult[] {
+  const bench = new QemuBench(arch, binary, QEMU_LIFETIME_S);
+  try {
+    return cases.map((each) => playCase(bench, each));
+  } finally {
+    bench.close();
+  }
+}
+
+const QEMU_LIFETIME_S = 120;

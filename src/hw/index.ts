@@ -24,7 +24,7 @@ export {
   tagSalt,
 } from './tlb/set-cache.ts';
 export type { FullVtdConfig, VtdConfig } from './vtd/config.ts';
-export { VTD_DEFAULT, VTD_QEMU } from './vtd/config.ts';
+export { VTD_DEFAULT, VTD_QEMU, VTD_QEMU_10 } from './vtd/config.ts';
 export type { ContextEntry } from './vtd/context.ts';
 export type { InterruptKind, VtdListener } from './vtd/events.ts';
 export type { FaultRecord } from './vtd/fault.ts';

@@ -4,7 +4,7 @@ export type { LocalRigOptions, OracleUnit } from './local-rig.ts';
 export { LocalRig } from './local-rig.ts';
 export type { OracleArch, Program, Rig, Step, WatchedRegister } from './program.ts';
 export { PROGRAM_SCHEMA } from './program.ts';
-export { QEMU_BOARD_VTD, QemuVtd } from './qemu-vtd.ts';
+export { QemuVtd, boardVtd } from './qemu-vtd.ts';
 export type { PlantedFault } from './planted.ts';
 export { AMDVI_FAULTS } from './planted-amdvi.ts';
 export { VTD_FAULTS } from './planted-vtd.ts';

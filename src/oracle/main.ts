@@ -2,12 +2,11 @@
  * `npm run oracle`: our models beside QEMU's, our stack on QEMU's units, and what QEMU's units translated under recorded
  * kernels. Exit codes: 0 no difference and every planted fault found, 1 otherwise, 2 no QEMU or wrong usage.
  */
-import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { AMD_PRESETS, INTEL_PRESETS } from '../drivers/index.ts';
-import { QemuError } from '../qemu/index.ts';
+import { QemuError, qemuVersion } from '../qemu/index.ts';
 import type { Difference } from './differential.ts';
 import { AMDVI_FAULTS } from './planted-amdvi.ts';
 import { VTD_FAULTS } from './planted-vtd.ts';
@@ -57,14 +56,6 @@ function archesOf(text: string | undefined): readonly OracleArch[] {
   if (text === undefined) return ['intel', 'amd'];
   if (text === 'intel' || text === 'amd') return [text];
   throw new QemuError(`--arch is intel or amd, got '${text}'`);
-}
-
-function versionOf(binary: string): string {
-  const { status, stdout, error } = spawnSync(binary, ['--version'], { encoding: 'utf8' });
-  if (error !== undefined || status !== 0) {
-    throw new QemuError(`${binary} cannot be run. Debian: apt-get install qemu-system-x86; another place: --qemu PATH`);
-  }
-  return stdout.split('\n')[0] ?? '';
 }
 
 /** What differs, in one line. */
@@ -193,7 +184,7 @@ function main(): number {
   const nrSteps = number(values.steps, 10_000, 'steps');
   const nrAmdSteps = number(values['amd-steps'], Math.ceil(nrSteps * 0.3), 'amd-steps');
   const binary = values.qemu ?? 'qemu-system-x86_64';
-  const qemu = versionOf(binary);
+  const { text: qemu } = qemuVersion(binary);
   if (values.replay !== undefined) return replay(binary, values.replay);
 
   const oracle = new Oracle(

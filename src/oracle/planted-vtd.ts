@@ -4,15 +4,19 @@ import { VtdUnit } from '../hw/index.ts';
 import { vtd } from '../spec/index.ts';
 import type { Meddler, PlantedFault } from './planted.ts';
 import { meddle } from './planted.ts';
-import { QEMU_BOARD_VTD, QemuVtd } from './qemu-vtd.ts';
+import { QemuVtd, boardVtd } from './qemu-vtd.ts';
 
 /** A unit that is configured otherwise. */
-function configured(id: string, title: string, config: VtdConfig): PlantedFault {
+function configured(id: string, title: string, config: VtdConfig | ((right: VtdConfig) => VtdConfig)): PlantedFault {
   return {
     id,
     arch: 'intel',
     title,
-    makeUnit: (mem, clock, sids) => new QemuVtd(mem, clock, sids, { ...QEMU_BOARD_VTD, ...config }),
+    makeUnit: (mem, clock, sids, major) => {
+      const right = boardVtd(major);
+      const wrong = typeof config === 'function' ? config(right) : config;
+      return new QemuVtd(mem, clock, sids, { ...right, ...wrong });
+    },
   };
 }
 
@@ -21,7 +25,7 @@ function meddled(id: string, title: string, meddler: Meddler): PlantedFault {
     id,
     arch: 'intel',
     title,
-    makeUnit: (mem, clock, sids) => meddle(new QemuVtd(mem, clock, sids), meddler),
+    makeUnit: (mem, clock, sids, major) => meddle(new QemuVtd(mem, clock, sids, boardVtd(major)), meddler),
   };
 }
 
@@ -36,7 +40,14 @@ export const VTD_FAULTS: readonly PlantedFault[] = [
     iotlbBeforeContext: false,
     psiPageBits: 52,
   }),
-  configured('psi-exact', 'page-selective requests compare all bits', { psiPageBits: 52 }),
+  configured(
+    'psi-bits',
+    'page-selective requests compare all bits, or 8 where QEMU compares all',
+    ({ psiPageBits }) => ({
+      psiPageBits: psiPageBits === 52 ? 8 : 52,
+    }),
+  ),
+  configured('tm', 'the TM bit of leaves is reserved, or not where it is', ({ tm }) => ({ tm: tm === false })),
   configured('permission-fault', 'a cached entry without the right faults', { faultOnCachedPermission: true }),
   configured('denied-cached', 'translations that denied are cached', { holdsDenied: true }),
   configured('domain-contexts', 'a domain-selective context request is no global one', {
@@ -58,7 +69,7 @@ export const VTD_FAULTS: readonly PlantedFault[] = [
     id: 'pass-through-live',
     arch: 'intel',
     title: 'pass-through is decided by the context at each access',
-    makeUnit: (mem, clock) => new VtdUnit(mem, clock, QEMU_BOARD_VTD),
+    makeUnit: (mem, clock, _sids, major) => new VtdUnit(mem, clock, boardVtd(major)),
   },
   configured('small-mamv', 'the largest address mask is 9', { mamv: 9 }),
   configured('no-device-tlb', 'device TLBs are not supported', { dt: false }),

@@ -7,19 +7,19 @@
  */
 import type { ManualClock } from '../base/index.ts';
 import type { VtdConfig } from '../hw/index.ts';
-import { VTD_QEMU, VtdUnit } from '../hw/index.ts';
+import { VTD_QEMU, VTD_QEMU_10, VtdUnit } from '../hw/index.ts';
 import type { PhysMem } from '../mem/index.ts';
 import { vtd } from '../spec/index.ts';
 import type { OracleUnit } from './local-rig.ts';
 
-/** What the board of ../qemu has: caching mode, device TLBs advertised, and so few devices that a small context cache holds all. */
-export const QEMU_BOARD_VTD: VtdConfig = {
-  ...VTD_QEMU,
-  coherent: true,
-  cachingMode: true,
-  dt: true,
-  contextCache: { sets: 4, ways: 4 },
-};
+/**
+ * What the board of ../qemu has: caching mode, device TLBs advertised, and so few devices that a small context cache holds all.
+ * @param major QEMU's version; 7 and 10 were compared
+ */
+export function boardVtd(major: number): VtdConfig {
+  const unit = major >= 10 ? VTD_QEMU_10 : VTD_QEMU;
+  return { ...unit, coherent: true, cachingMode: true, dt: true, contextCache: { sets: 4, ways: 4 } };
+}
 
 export class QemuVtd implements OracleUnit {
   readonly unit: VtdUnit;
@@ -28,7 +28,7 @@ export class QemuVtd implements OracleUnit {
   readonly #passing = new Set<number>();
   #root = 0;
 
-  constructor(mem: PhysMem, clock: ManualClock, sids: readonly number[], config: VtdConfig = QEMU_BOARD_VTD) {
+  constructor(mem: PhysMem, clock: ManualClock, sids: readonly number[], config: VtdConfig) {
     this.#mem = mem;
     this.#sids = sids;
     this.unit = new VtdUnit(mem, clock, config);

@@ -2,6 +2,7 @@
 import type { ManualClock } from '../base/index.ts';
 import { Rng } from '../base/index.ts';
 import type { PhysMem } from '../mem/index.ts';
+import { qemuVersion } from '../qemu/index.ts';
 import { AMDVI_REGISTERS, AmdviProgram } from './amdvi-programs.ts';
 import type { Comparison, Difference } from './differential.ts';
 import { compare, shrink } from './differential.ts';
@@ -10,11 +11,11 @@ import { LocalRig } from './local-rig.ts';
 import type { OracleArch, Program, Step, WatchedRegister } from './program.ts';
 import { QemuAmdvi } from './qemu-amdvi.ts';
 import { QemuRig } from './qemu-rig.ts';
-import { QemuVtd } from './qemu-vtd.ts';
+import { QemuVtd, boardVtd } from './qemu-vtd.ts';
 import { VTD_REGISTERS, VtdProgram } from './vtd-programs.ts';
 
-/** A unit of ours. @param sids requester ids of the devices on the board */
-export type MakeUnit = (mem: PhysMem, clock: ManualClock, sids: readonly number[]) => OracleUnit;
+/** A unit of ours. @param sids requester ids of the devices on the board. @param major version of the QEMU that it is to be like */
+export type MakeUnit = (mem: PhysMem, clock: ManualClock, sids: readonly number[], major: number) => OracleUnit;
 
 interface Arch {
   readonly registers: readonly WatchedRegister[];
@@ -25,7 +26,7 @@ interface Arch {
 const ARCHES: Readonly<Record<OracleArch, Arch>> = {
   intel: {
     registers: VTD_REGISTERS,
-    makeUnit: (mem, clock, sids) => new QemuVtd(mem, clock, sids),
+    makeUnit: (mem, clock, sids, major) => new QemuVtd(mem, clock, sids, boardVtd(major)),
     makeProgram: (rng, sids) => new VtdProgram(rng, sids),
   },
   amd: {
@@ -59,11 +60,12 @@ function runSteps(
   const { arch, binary } = options;
   const { registers } = ARCHES[arch];
   const makeUnit = options.makeUnit ?? ARCHES[arch].makeUnit;
+  const { major } = qemuVersion(binary);
   const lifetimeS = START_S + Math.ceil(nrSteps / STEPS_PER_S);
   const qemu = new QemuRig({ arch, binary, lifetimeS }, registers);
   try {
     const sids = qemu.board.devices.map(({ sid }) => sid);
-    const ours = new LocalRig({ makeUnit: (mem, clock) => makeUnit(mem, clock, sids), sids, registers });
+    const ours = new LocalRig({ makeUnit: (mem, clock) => makeUnit(mem, clock, sids, major), sids, registers });
     const names = registers.map(({ name }) => name);
     return compare(ours, qemu, steps(sids), names, done);
   } finally {

@@ -5,10 +5,8 @@
  * memory and fault registers say what did happen.
  */
 import { Rng } from '../base/index.ts';
-import type { ManualClock } from '../base/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
-import type { PhysMem } from '../mem/index.ts';
-import { QemuError, QemuMachine } from '../qemu/index.ts';
+import { QemuError, QemuMachine, qemuVersion } from '../qemu/index.ts';
 import type { QemuArch, QemuStackOptions } from '../qemu/index.ts';
 import { vtd } from '../spec/index.ts';
 import { AMDVI_REGISTERS } from './amdvi-programs.ts';
@@ -16,12 +14,11 @@ import { BIG_PAGES, DATA_PAGES, cellsOf } from './arena.ts';
 import type { Difference } from './differential.ts';
 import { differenceAfter } from './differential.ts';
 import { LocalRig } from './local-rig.ts';
-import type { OracleUnit } from './local-rig.ts';
 import { MirroredPlatform } from './mirrored-platform.ts';
 import type { Step, WatchedRegister } from './program.ts';
 import { QemuAmdvi } from './qemu-amdvi.ts';
 import { QemuRig } from './qemu-rig.ts';
-import { QEMU_BOARD_VTD, QemuVtd } from './qemu-vtd.ts';
+import { QemuVtd, boardVtd } from './qemu-vtd.ts';
 import type { MakeUnit } from './random-run.ts';
 import type { Mappings, StackCaller } from './stack-mappings.ts';
 import { STACK_CALLERS, makeMappings } from './stack-mappings.ts';
@@ -85,6 +82,7 @@ class StackRun {
     this.#rng = new Rng(options.seed);
     const isIntel = options.arch === 'intel';
     this.#registers = isIntel ? INTEL_SHOWN : AMDVI_REGISTERS.filter(({ name }) => name === 'CONTROL');
+    const { major } = qemuVersion(options.binary);
     let local: LocalRig | null = null;
     this.#machine = new QemuMachine({
       ...options,
@@ -95,7 +93,7 @@ class StackRun {
           mem: platform.mem,
           sids,
           registers: this.#registers,
-          makeUnit: (mem, clock) => makeUnit(mem, clock, sids),
+          makeUnit: (mem, clock) => makeUnit(mem, clock, sids, major),
         });
         return new MirroredPlatform(platform, local.unit, base);
       },
@@ -246,11 +244,11 @@ class StackRun {
 }
 
 const makeIntel =
-  (cachingMode: boolean) =>
-  (mem: PhysMem, clock: ManualClock, sids: readonly number[]): OracleUnit =>
-    new QemuVtd(mem, clock, sids, { ...QEMU_BOARD_VTD, cachingMode });
+  (cachingMode: boolean): MakeUnit =>
+  (mem, clock, sids, major) =>
+    new QemuVtd(mem, clock, sids, { ...boardVtd(major), cachingMode });
 
-const makeAmd = (mem: PhysMem, clock: ManualClock): OracleUnit => new QemuAmdvi(mem, clock);
+const makeAmd: MakeUnit = (mem, clock) => new QemuAmdvi(mem, clock);
 
 /** Plays one random program. @throws QemuError when QEMU cannot be started */
 export function runStack(options: StackRunOptions): StackRunResult {

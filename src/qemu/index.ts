@@ -7,3 +7,5 @@ export type { QemuArch, QemuMachineOptions, QemuStackOptions } from './qemu-mach
 export { AMDVI_BASE, QemuBoard, QemuMachine, VTD_BASE } from './qemu-machine.ts';
 export { DATA_PFN, QemuPlatform } from './qemu-platform.ts';
 export { Qtest } from './qtest.ts';
+export type { QemuVersion } from './version.ts';
+export { qemuVersion } from './version.ts';

@@ -40,6 +40,12 @@ const faults: FaultCase[] = [
     config: { dt: false },
   },
   {
+    name: 'leaf bit 62 of a unit that knows no TM',
+    reason: 0xc,
+    spoil: (rig, top) => entry(rig, top, 1, PAGE | RW, 1 << 30),
+    config: { tm: false },
+  },
+  {
     name: 'pass-through not supported',
     reason: 0x3,
     spoil: (rig, top) => context(rig, top | 9, 0, 0x502),

@@ -96,6 +96,8 @@ describe('the walk view', () => {
     const other = await lab.open(new URL(page.url()).hash);
     await atStep(other, 1);
     const text = async (shown: Page): Promise<string[]> => await shown.locator('.walk-view .panel').allInnerTexts();
+    // The table of the story is computed beside the walk and comes when it is done.
+    for (const shown of [page, other]) await shown.locator('.story tbody tr').first().waitFor();
     expect(await text(other)).toEqual(await text(page));
     expect(await other.getByLabel('Page (IOVA)').inputValue()).toBe('0x40001000');
     expect(await other.getByLabel('Flush after a map').inputValue()).toBe('none');

@@ -39,6 +39,8 @@ export interface VtdConfig {
   readonly sc?: boolean;
   readonly dt?: boolean;
   readonly ir?: boolean;
+  /** With dt: bit 62 of a leaf is TM, and not reserved. */
+  readonly tm?: boolean;
 
   readonly iotlb?: CacheGeometry;
   /** The paging-structure caches of all levels together. */
@@ -117,6 +119,7 @@ const DEFAULT: Omit<FullVtdConfig, 'coherent' | 'holdsNotPresent'> = {
   sc: false,
   dt: true,
   ir: false,
+  tm: true,
   iotlb: { sets: 2048, ways: 2 },
   pageCache: { sets: 64, ways: 4 },
   contextCache: { sets: 64, ways: 4 },
@@ -141,7 +144,7 @@ const DEFAULT: Omit<FullVtdConfig, 'coherent' | 'holdsNotPresent'> = {
 export const VTD_DEFAULT: VtdConfig = DEFAULT;
 
 /**
- * QEMU's intel-iommu, 7.2 to 10.0, as observed when driven over qtest: it caches neither not-present entries nor table
+ * QEMU's intel-iommu 7.2 as observed when driven over qtest: it caches neither not-present entries nor table
  * pointers, and drops an access that a cached entry denies without telling. One deviation is not modelled: at 1024 IOTLB
  * entries QEMU drops all of them, here a large cache evicts one by one.
  */
@@ -165,6 +168,9 @@ export const VTD_QEMU: VtdConfig = {
   iotlb: { sets: 1024, ways: 8 },
   contextCache: { sets: 8192, ways: 8 },
 };
+
+/** QEMU's intel-iommu 10.0: page-selective requests compare all bits of the page number, and TM is reserved. */
+export const VTD_QEMU_10: VtdConfig = { ...VTD_QEMU, psiPageBits: 52, tm: false };
 
 function checkRange(value: number, first: number, last: number, name: string): void {
   if (!Number.isInteger(value) || value < first || value > last) {

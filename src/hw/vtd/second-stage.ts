@@ -67,7 +67,7 @@ export class SecondStage {
     // Bits 61:52 and 63 are ignored, so that software may keep its own there.
     const beyond = ~((1 << (config.haw - 32)) - 1) & SS_ADDR_MASK_HI;
     this.#tableReservedHi = beyond | SS_TM_HI;
-    this.leafReservedHi = config.dt ? beyond : beyond | SS_TM_HI;
+    this.leafReservedHi = config.dt && config.tm ? beyond : beyond | SS_TM_HI;
     this.#leafLevels = 2 | (config.sllps2m ? 4 : 0) | (config.sllps1g ? 8 : 0);
   }
 

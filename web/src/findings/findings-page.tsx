@@ -17,9 +17,12 @@ function take(files: FileList | null | undefined): void {
 }
 
 async function copyLink(): Promise<void> {
-  const rest = address.value.params.has('file')
+  const { params } = address.value;
+  const rest = params.has('file')
     ? ' It names the file, but does not hold it: who opens it is asked for the file.'
-    : '';
+    : params.has('open')
+      ? ' The file is too large for it: it works while iommukit ui runs, on this machine.'
+      : '';
   try {
     await navigator.clipboard.writeText(globalThis.location.href);
     said.value = `The link is copied.${rest}`;

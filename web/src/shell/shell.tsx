@@ -14,12 +14,18 @@ const BODIES: Readonly<Record<View, () => JSX.Element>> = {
   findings: FindingsView,
 };
 
+/** The address is the state of a view, so a link into the page must not become it. */
+function skip(event: MouseEvent): void {
+  event.preventDefault();
+  document.querySelector<HTMLElement>('#main')?.focus();
+}
+
 export function Shell(): JSX.Element {
   const { view, problem } = address.value;
   const Body = BODIES[view];
   return (
     <>
-      <a class="skip-link" href="#main">
+      <a class="skip-link" href="#main" onClick={skip}>
         Skip to the view
       </a>
       <header class="shell-header">

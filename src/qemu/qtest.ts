@@ -105,11 +105,19 @@ export class Qtest {
     if (words.length === 1) this.writel(paddr, words[0]);
     else if (words.length === 2) this.writeq(paddr, words[0], words[1]);
     else if (words.every((word) => word === words[0]) && isByteFill(words[0])) {
-      this.post(`memset ${hex(paddr)} ${hex(words.byteLength)} ${hex(words[0] & 0xff)}`);
+      this.fill(paddr, words.byteLength, words[0] & 0xff);
     } else {
-      const bytes = Buffer.from(words.buffer, words.byteOffset, words.byteLength);
-      this.post(`write ${hex(paddr)} ${hex(bytes.length)} 0x${bytes.toString('hex')}`);
+      this.writeBytes(paddr, Buffer.from(words.buffer, words.byteOffset, words.byteLength));
     }
+  }
+
+  /** Fills bytes. */
+  fill(paddr: number, nrBytes: number, byte: number): void {
+    this.post(`memset ${hex(paddr)} ${hex(nrBytes)} ${hex(byte)}`);
+  }
+
+  writeBytes(paddr: number, bytes: Buffer): void {
+    this.post(`write ${hex(paddr)} ${hex(bytes.length)} 0x${bytes.toString('hex')}`);
   }
 
   readBytes(paddr: number, nrBytes: number): Buffer {

@@ -1,5 +1,5 @@
 /** `iommukit check`: its options, exit codes, JSON, and modules that are no drivers. */
-import { readdirSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { SCENARIOS, explore, saveSchedule } from '../../src/check/index.ts';
@@ -108,6 +108,17 @@ describe('the explorer', () => {
     expect(code).toBe(1);
     expect(out).toMatch(/^ +\d+ +hardware +walk for .*0x40000000.*may be cached$/m);
     expect(out).toMatch(/^FINDING C-MAP-VISIBLE, as the file says$/m);
+  });
+
+  const examples = join(root, 'docs/counterexamples');
+  it.each(readdirSync(examples).filter((name) => name.endsWith('.json')))('%s reproduces', (name) => {
+    const path = join(examples, name);
+    const { contract }: { contract: string } = JSON.parse(readFileSync(path, 'utf8'));
+    const { code, out, err } = run(['check', '--replay', path]);
+    expect([code, err]).toEqual([1, '']);
+    expect(out).toContain(`\nFINDING ${contract}, as the file says\n`);
+    expect(out).toMatch(/\^ (made stale here|wrong from here on)/);
+    expect(out).toMatch(/\^ (returned|freed) too early/);
   });
 
   it('--save writes a file for each case that breaks a promise, which --replay plays', () => {

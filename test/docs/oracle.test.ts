@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { AMDVI_QEMU, VTD_QEMU, VTD_QEMU_10 } from '../../src/hw/index.ts';
-import { AMDVI_FAULTS, VTD_FAULTS } from '../../src/oracle/index.ts';
+import { AMDVI_FAULTS, CASE_GROUPS, VTD_FAULTS } from '../../src/oracle/index.ts';
 
 const text = readFileSync(join(import.meta.dirname, '../../docs/oracle.md'), 'utf8');
 /** What a unit reports of itself, and the sizes of its caches: no deviations. */
@@ -31,4 +31,10 @@ test.each([
 
 test('planted faults are counted', () => {
   expect(text).toContain(`${VTD_FAULTS.length} in the VT-d unit, ${AMDVI_FAULTS.length} in the AMD-Vi unit`);
+});
+
+test('conformance cases are counted', () => {
+  const nr = CASE_GROUPS.reduce((sum, { cases }) => sum + cases.length, 0);
+  expect(text).toContain(`\n${nr} cases after OpenVMM's tests`);
+  expect(text).toContain(`conformance: ${nr} of ${nr} cases pass`);
 });

@@ -4,6 +4,7 @@ import type { OracleUnit } from '../../src/oracle/index.ts';
 import { CASE_GROUPS, failureText, playOnModel, runConformance } from '../../src/oracle/index.ts';
 import { KVM_UNIT_TESTS } from '../../src/oracle/conformance/kvm-unit-tests.ts';
 import { needTool } from '../skip.ts';
+import { SOURCE_TESTS } from './conformance-sources.ts';
 
 const QEMU = 'qemu-system-x86_64';
 const nrCases = CASE_GROUPS.reduce((sum, { cases }) => sum + cases.length, 0);
@@ -13,6 +14,13 @@ it('there are at least 150 cases, each of them looks at something', () => {
   for (const { cases } of CASE_GROUPS) {
     for (const each of cases) expect(playOnModel(each).nrValues, each.test).toBeGreaterThan(0);
   }
+});
+
+it.each(CASE_GROUPS)('$title: each test of the source is a case or left out for a reason', (group) => {
+  const names = new Set(group.cases.map(({ test }) => test));
+  const leftOut = group.leftOut.flatMap(({ tests }) => tests);
+  expect([...names, ...leftOut].toSorted()).toEqual([...(SOURCE_TESTS[group.id] ?? [])].toSorted());
+  for (const { why } of group.leftOut) expect(why).not.toBe('');
 });
 
 describe.each(CASE_GROUPS)('$title', ({ cases }) => {

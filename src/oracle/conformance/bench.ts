@@ -34,8 +34,8 @@ export interface Bench {
   reset(): void;
   /** Whether one word gets from a device to a physical address, or back. `at` is a multiple of 4 and holds nothing that matters. */
   dma(device: number, access: 'read' | 'write', iova: number, at: number): boolean;
-  /** Like `dma` for several bytes, of which each part lies in one page. */
-  block(device: number, access: 'read' | 'write', iova: number, parts: readonly BlockPart[]): boolean[];
+  /** Like `dma` for several bytes of the first device, of which each part lies in one page. */
+  block(access: 'read' | 'write', iova: number, parts: readonly BlockPart[]): boolean[];
 }
 
 export interface BlockPart {
@@ -98,10 +98,10 @@ export class LocalBench implements Bench {
     return this.#unit.translate(this.sids[device], iova, access === 'read' ? READ : WRITE) === at;
   }
 
-  block(device: number, access: 'read' | 'write', iova: number, parts: readonly BlockPart[]): boolean[] {
+  block(access: 'read' | 'write', iova: number, parts: readonly BlockPart[]): boolean[] {
     let offset = 0;
     return parts.map(({ nrBytes, at }) => {
-      const arrives = this.dma(device, access, iova + offset, at);
+      const arrives = this.dma(0, access, iova + offset, at);
       offset += nrBytes;
       return arrives;
     });
@@ -182,8 +182,9 @@ export class QemuBench implements Bench {
     return this.#takeOut(device, 4).readUInt32LE(0) === this.#nonce;
   }
 
-  block(device: number, access: 'read' | 'write', iova: number, parts: readonly BlockPart[]): boolean[] {
+  block(access: 'read' | 'write', iova: number, parts: readonly BlockPart[]): boolean[] {
     const { devices, qtest } = this.#rig.board;
+    const [edu] = devices;
     this.#nonce = (this.#nonce % 250) + 1;
     const pattern = (index: number): number => ((index * 7 + this.#nonce) % 255) + 1;
     const nrBytes = parts.reduce((sum, part) => sum + part.nrBytes, 0);
@@ -194,16 +195,16 @@ export class QemuBench implements Bench {
       found.equals(bytes.subarray(starts[index], starts[index] + parts[index].nrBytes));
     if (access === 'write') {
       qtest.writeBytes(SCRATCH, bytes);
-      this.#aside(() => devices[device].read(SCRATCH, nrBytes));
+      this.#aside(() => edu.read(SCRATCH, nrBytes));
       for (const part of parts) qtest.fill(part.at, part.nrBytes, 0);
-      devices[device].write(iova, nrBytes);
+      edu.write(iova, nrBytes);
       return parts.map((part, index) => isThere(qtest.readBytes(part.at, part.nrBytes), index));
     }
     parts.forEach((part, index) =>
       qtest.writeBytes(part.at, bytes.subarray(starts[index], starts[index] + part.nrBytes)),
     );
-    devices[device].read(iova, nrBytes);
-    const found = this.#takeOut(device, nrBytes);
+    edu.read(iova, nrBytes);
+    const found = this.#takeOut(0, nrBytes);
     return parts.map((part, index) => isThere(found.subarray(starts[index], starts[index] + part.nrBytes), index));
   }
 

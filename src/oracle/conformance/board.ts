@@ -31,10 +31,15 @@ function rightsBits(rights: Rights): number {
   return (rights.includes('r') ? 1 : 0) | (rights.includes('w') ? 2 : 0);
 }
 
+/** Where in a table of a level the entry for an address stands. */
+function indexBytes(iova: number, level: number): number {
+  return (Math.floor(iova / 2 ** (3 + 9 * level)) % 512) * 8;
+}
+
 /** One case's structures. */
 export class Board {
   readonly bench: Bench;
-  /** Tables that exist: top, level and the address bits above them, to where they are. */
+  /** Tables that exist: level and the address bits above them, to where they are. */
   readonly #tables = new Map<string, number>();
   readonly #contextTables = new Map<number, number>();
   #next = FIRST_TABLE;
@@ -55,16 +60,15 @@ export class Board {
   }
 
   /** The table that serves an address at a level; of the top level there is one. */
-  #table(top: number, level: number, levels: number, iova: number): number {
-    const prefix = level === levels ? 0 : Math.floor(iova / 2 ** (12 + 9 * level));
-    const key = `${top}/${level === levels ? 'top' : level}/${prefix}`;
+  #table(level: number, levels: number, iova: number): number {
+    const key = level === levels ? 'top' : `${level}/${Math.floor(iova / 2 ** (12 + 9 * level))}`;
     const found = this.#tables.get(key) ?? this.#newPage();
     this.#tables.set(key, found);
     return found;
   }
 
-  topOf(top: number): number {
-    return this.#table(top, DEFAULT_LEVELS, DEFAULT_LEVELS, 0);
+  get top(): number {
+    return this.#table(DEFAULT_LEVELS, DEFAULT_LEVELS, 0);
   }
 
   /** The context table of a bus. */
@@ -74,48 +78,39 @@ export class Board {
     return found;
   }
 
-  root(bus: number, lo: number): void {
-    this.bench.store(ROOT + bus * 16, this.#contexts(bus) | lo, 0);
-  }
-
   context(step: ContextStep, top: number): void {
     const sid = this.bench.sids[step.device];
     const bus = sid >>> 8;
-    if (!this.#contextTables.has(bus)) this.root(bus, vtd.ROOT_PRESENT);
-    const at = this.#contexts(bus) + (sid & 0xff) * 16;
+    const table = this.#contexts(bus);
+    this.bench.store(ROOT + bus * 16, table | vtd.ROOT_PRESENT, 0);
+    const at = table + (sid & 0xff) * 16;
     const flags =
       (step.present === false ? 0 : vtd.CONTEXT_PRESENT) |
       (step.fpd === true ? vtd.CONTEXT_FPD : 0) |
       ((step.type ?? 0) << vtd.CONTEXT_TT_SHIFT);
     const width = (step.levels ?? DEFAULT_LEVELS) - 2;
-    this.bench.store(at + 8, width | ((step.did ?? DOMAIN) << vtd.CONTEXT_DID_SHIFT_W2) | (step.w2 ?? 0), 0);
-    this.bench.store(at, low(top) | flags | (step.w0 ?? 0), high(top));
+    this.bench.store(at + 8, width | (DOMAIN << vtd.CONTEXT_DID_SHIFT_W2), 0);
+    this.bench.store(at, low(top) | flags, high(top));
   }
 
   device(step: DeviceStep, top: number): void {
     const at = ROOT + this.bench.sids[step.device] * amdvi.DTE_BYTES;
-    const flags = (step.valid === false ? 0 : amdvi.DTE_V_W0) | (step.translates === false ? 0 : amdvi.DTE_TV_W0);
+    const flags = amdvi.DTE_V_W0 | (step.translates === false ? 0 : amdvi.DTE_TV_W0);
     const levels = (step.levels ?? DEFAULT_LEVELS) << amdvi.DTE_MODE_SHIFT_W0;
     const rights = rightsBits(step.rights ?? 'rw') << 29;
-    this.bench.store(at + 8, step.domain ?? DOMAIN, step.w3 ?? 0);
-    this.bench.store(at, low(top) | levels | flags | (step.w0 ?? 0), high(top) | rights | (step.w1 ?? 0));
+    this.bench.store(at + 8, step.domain ?? DOMAIN, 0);
+    this.bench.store(at, low(top) | levels | flags, high(top) | rights);
   }
 
   /** Where the entry for an address stands in its table of a level; the tables above are made where they are missing. */
-  #entryAt(step: PageStep | EntryStep, level: number, above: Rights): number {
-    const top = step.top ?? 0;
-    const levels = step.levels ?? DEFAULT_LEVELS;
-    let table = this.#table(top, levels, levels, step.iova);
-    const skips = step.do === 'page' && step.skips === true;
-    for (let from = levels; from > level;) {
-      const to = skips ? level : from - 1;
-      const next = this.#table(top, to, levels, step.iova);
-      const at = table + (Math.floor(step.iova / 2 ** (3 + 9 * from)) % 512) * 8;
-      this.#storeTable(at, next, to, above);
+  #entryAt(iova: number, level: number, levels: number, above: Rights): number {
+    let table = this.#table(levels, levels, iova);
+    for (let from = levels; from > level; from--) {
+      const next = this.#table(from - 1, levels, iova);
+      this.#storeTable(table + indexBytes(iova, from), next, from - 1, above);
       table = next;
-      from = to;
     }
-    return table + (Math.floor(step.iova / 2 ** (3 + 9 * level)) % 512) * 8;
+    return table + indexBytes(iova, level);
   }
 
   #storeTable(at: number, table: number, level: number, above: Rights): void {
@@ -130,11 +125,11 @@ export class Board {
   page(step: PageStep): void {
     const lg2 = step.lg2 ?? 12;
     const level = Math.floor((lg2 - 12) / 9) + 1;
-    const at = this.#entryAt(step, level, step.above ?? 'rw');
+    const at = this.#entryAt(step.iova, level, step.levels ?? DEFAULT_LEVELS, step.above ?? 'rw');
     const rights = rightsBits(step.rights ?? 'rw');
     if (this.bench.arch === 'intel') {
-      const flags = rights | (level > 1 ? vtd.SS_PAGE_SIZE : 0) | (step.lo ?? 0);
-      this.bench.store(at, low(step.paddr) | flags, high(step.paddr) | (step.hi ?? 0));
+      const flags = rights | (level > 1 ? vtd.SS_PAGE_SIZE : 0);
+      this.bench.store(at, low(step.paddr) | flags, high(step.paddr));
       return;
     }
     const isSized = (lg2 - 12) % 9 !== 0;
@@ -143,13 +138,13 @@ export class Board {
     const next = (isSized ? amdvi.NEXT_LEVEL_SIZED_LEAF : amdvi.NEXT_LEVEL_LEAF) << amdvi.PTE_NEXT_LEVEL_SHIFT_LO;
     const address = step.paddr + code;
     for (let replica = 0; replica < 2 ** ((lg2 - 12) % 9); replica++) {
-      const lo = low(address) | next | amdvi.PTE_PR_LO | (step.lo ?? 0);
-      this.bench.store(at + replica * 8, lo, high(address) | (rights << 29) | (step.hi ?? 0));
+      const lo = low(address) | next | amdvi.PTE_PR_LO;
+      this.bench.store(at + replica * 8, lo, high(address) | (rights << 29));
     }
   }
 
   entry(step: EntryStep): void {
-    this.bench.store(this.#entryAt(step, step.level, 'rw'), step.lo, step.hi);
+    this.bench.store(this.#entryAt(step.iova, step.level, DEFAULT_LEVELS, 'rw'), step.lo, step.hi);
   }
 
   /** Switches the unit on. @param control AMD's control register, low word */

@@ -22,23 +22,19 @@ interface Expectation {
   readonly qemu?: Otherwise;
 }
 
-export type Rights = 'rw' | 'r' | 'w' | '';
+export type Rights = 'rw' | 'r' | 'w';
 
 /** A VT-d context entry; the root entry of its bus is made with it. */
 export interface ContextStep {
   readonly do: 'context';
   readonly device: number;
-  readonly did?: number;
   readonly levels?: number;
-  /** Which tables of the case; 'software' are those that `map` writes. */
-  readonly top?: number | 'software';
+  /** The tables that `map` writes, instead of those of `page` and `entry`. */
+  readonly top?: 'software';
   /** Translation type; 0 by tables, 2 pass-through. */
   readonly type?: number;
   readonly fpd?: boolean;
   readonly present?: boolean;
-  /** Further bits of words 0 and 2. */
-  readonly w0?: number;
-  readonly w2?: number;
 }
 
 /** An AMD device table entry. */
@@ -47,14 +43,9 @@ export interface DeviceStep {
   readonly device: number;
   readonly domain?: number;
   readonly levels?: number;
-  readonly top?: number | 'software';
+  readonly top?: 'software';
   readonly rights?: Rights;
-  readonly valid?: boolean;
   readonly translates?: boolean;
-  /** Further bits of words 0, 1 and 3. */
-  readonly w0?: number;
-  readonly w1?: number;
-  readonly w3?: number;
 }
 
 /**
@@ -65,17 +56,11 @@ export interface PageStep {
   readonly do: 'page';
   readonly iova: number;
   readonly paddr: number;
-  readonly top?: number;
   readonly levels?: number;
   readonly lg2?: number;
   readonly rights?: Rights;
   /** Rights of the tables above. */
   readonly above?: Rights;
-  /** Further bits of the entry. */
-  readonly lo?: number;
-  readonly hi?: number;
-  /** AMD: leave the tables between the top and the last one out. */
-  readonly skips?: boolean;
 }
 
 /** One raw entry of the table that serves an address at a level. */
@@ -83,8 +68,6 @@ export interface EntryStep {
   readonly do: 'entry';
   readonly iova: number;
   readonly level: number;
-  readonly top?: number;
-  readonly levels?: number;
   readonly lo: number;
   readonly hi: number;
 }
@@ -102,7 +85,9 @@ export type Action =
   /** Commands of four words behind the tail, and the doorbell. */
   | { readonly do: 'queue'; readonly commands: readonly (readonly number[])[] }
   /** An empty table for software's writer. */
-  | { readonly do: 'writer'; readonly levels: number };
+  | { readonly do: 'writer'; readonly levels: number }
+  /** The writer puts a level on top of its table. */
+  | { readonly do: 'grow' };
 
 /** One word at a device's address: whether it gets to (a read: comes from) the physical address `at`. */
 export interface DmaStep extends Expectation {
@@ -118,7 +103,6 @@ export interface DmaStep extends Expectation {
 export interface BlockStep extends Expectation {
   readonly see: 'block';
   readonly access: 'read' | 'write';
-  readonly device?: number;
   readonly iova: number;
   readonly parts: readonly { readonly nrBytes: number; readonly at: number; readonly arrives: boolean }[];
 }
@@ -129,8 +113,6 @@ export interface RecordStep extends Expectation {
   /** Fault reason, or event code. */
   readonly reason: number;
   readonly device?: number;
-  /** Device id as it is, where it is none of a device here. */
-  readonly sid?: number;
   readonly address: number;
   readonly access: 'read' | 'write';
   /** AMD: domain and flags, when the source says them. */
@@ -141,7 +123,6 @@ export interface RecordStep extends Expectation {
 /** Every page of a range (of a large one a sample): whether it gets to its place from `at` on. */
 export interface SpanStep extends Expectation {
   readonly see: 'span';
-  readonly device?: number;
   readonly iova: number;
   readonly at: number;
   readonly nrBytes: number;

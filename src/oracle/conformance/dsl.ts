@@ -110,6 +110,9 @@ export const word = (name: string, paddr: number, value: number, extra: Exceptio
 /** The same value seen by one judge instead, and why. */
 export const sees = (name: string, value: number, why: string): Otherwise => ({ sees: { [name]: value >>> 0 }, why });
 
+/** Names that a text lists. */
+export const names = (text: string): readonly string[] => text.trim().split(/\s+/);
+
 /** Copies of a step. */
 export function times<T>(nr: number, make: (index: number) => T): T[] {
   return Array.from({ length: nr }, (_, index) => make(index));

@@ -58,8 +58,8 @@ class Player {
     return this.#writer;
   }
 
-  #topOf(top: number | 'software' | undefined): number {
-    return top === 'software' ? this.#table().rootPfn * 4096 : this.#board.topOf(top ?? 0);
+  #topOf(top: 'software' | undefined): number {
+    return top === 'software' ? this.#table().rootPfn * 4096 : this.#board.top;
   }
 
   act(step: Action): void {
@@ -81,11 +81,13 @@ class Player {
         return this.#board.on(step.queue ?? true, step.translation ?? true, step.control);
       case 'queue':
         return this.#board.queue(step.commands);
-      case 'writer':
-      default: {
+      case 'writer': {
         const format = arch === 'intel' ? new VtdSsFormat() : new AmdV1Format();
         this.#writer = new PageTable(this.#bench.mem, this.#pages, format, step.levels);
+        return;
       }
+      case 'grow':
+        this.#table().raiseTop();
     }
   }
 
@@ -139,7 +141,7 @@ class Player {
   #block(step: BlockStep): { seen: Values; expected: Values } {
     const seen: Record<string, number> = {};
     const expected: Record<string, number> = {};
-    const found = this.#bench.block(step.device ?? 0, step.access, step.iova, step.parts);
+    const found = this.#bench.block(step.access, step.iova, step.parts);
     step.parts.forEach((part, index) => {
       seen[`part${index}`] = Number(found[index]);
       expected[`part${index}`] = Number(part.arrives);
@@ -156,7 +158,7 @@ class Player {
       const page = asked === 1 ? 0 : Math.floor((index * (nr - 1)) / (asked - 1));
       const at = step.at + page * 4096;
       this.#checkPlace(at);
-      if (this.#bench.dma(step.device ?? 0, 'write', step.iova + page * 4096, at)) arrived += 1;
+      if (this.#bench.dma(0, 'write', step.iova + page * 4096, at)) arrived += 1;
     }
     return { seen: { pages: arrived }, expected: { pages: step.arrives ? asked : 0 } };
   }
@@ -168,7 +170,7 @@ class Player {
     const expected: Record<string, number> = {
       logged: 1,
       reason: step.reason,
-      sid: step.sid ?? this.#bench.sids[step.device ?? 0],
+      sid: this.#bench.sids[step.device ?? 0],
       addressLo: lo32(address) >>> 0,
       addressHi: hi32(address),
       write: Number(step.access === 'write'),

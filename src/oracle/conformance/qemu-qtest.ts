@@ -2,7 +2,7 @@
 import { amdvi, vtd } from '../../spec/index.ts';
 import type { CaseGroup } from './case.ts';
 import * as d from './dsl.ts';
-import { WRAPS_LATE } from './openvmm-amdvi.ts';
+import { WRAPS_LATE } from './openvmm-amdvi-unit.ts';
 
 const { DATA } = d;
 const IOVA = 0x10_0000;

@@ -15,6 +15,7 @@ import {
   saveProgram,
   shrinkProgram,
 } from '../../src/oracle/index.ts';
+import { Qtest } from '../../src/qemu/index.ts';
 import { needTool } from '../skip.ts';
 
 const QEMU = 'qemu-system-x86_64';
@@ -80,6 +81,20 @@ it('a QEMU that dies is a finding, with what was done to it last', (context) => 
   if (difference === null) throw new Error('did not die');
   // Another QEMU does not die of it.
   expect(shrinkProgram(QEMU, { arch: 'intel', steps: program.steps.slice(0, 50) }, difference)).toBeNull();
+});
+
+it('a QEMU that dies while a register is polled: what came before is still there', (context) => {
+  needTool(context, QEMU);
+  const qtest = new Qtest({ binary: QEMU, devices: [] });
+  try {
+    qtest.writel(0x1000, 7);
+    for (let i = 0; i < 500; i++) qtest.readl(0x1000);
+    expect(() => qtest.ask('nonsense')).toThrow(
+      /last commands:\nwritel 0x1000 0x7\nreadl 0x1000 \(500 times\)\nnonsense$/,
+    );
+  } finally {
+    qtest.close();
+  }
 });
 
 it('a QEMU that does not start, although it is there, is a finding', (context) => {

@@ -8,6 +8,7 @@ import type { Observed } from './observed.ts';
 import type { Plan } from './plan.ts';
 import type { RunResult, UnmapPolicy } from './player.ts';
 import { Player } from './player.ts';
+import type { RunObserver } from './run-observer.ts';
 
 /** What is played. */
 export interface PolicyOptions {
@@ -19,6 +20,8 @@ export interface PolicyOptions {
   /** The log to compare with, and the name of its file; null for no comparison. */
   readonly observed: Observed | null;
   readonly observedFile: string;
+  /** Asked before each run who watches it; null or absent: nobody. */
+  readonly observerOf?: (mapFlush: MapFlush, unmapFlush: UnmapPolicy) => RunObserver | null;
 }
 
 /** What is done between two pieces of work. */
@@ -56,7 +59,9 @@ export async function playPolicies(plan: Plan, options: PolicyOptions, turns: Po
   for (const mapFlush of options.mapFlush) {
     for (const unmapFlush of options.unmapFlush) {
       const keepPages = compared?.mapFlush === mapFlush && compared.unmapFlush === unmapFlush;
-      const player = new Player(plan, { model, preset, mapFlush, unmapFlush, cachingMode, keepPages });
+      const observer = options.observerOf?.(mapFlush, unmapFlush) ?? null;
+      const watched = observer === null ? {} : { observer };
+      const player = new Player(plan, { model, preset, mapFlush, unmapFlush, cachingMode, keepPages, ...watched });
       let goesOn = true;
       while (goesOn && player.step(CALLS_PER_TURN)) {
         turns.onProgress(nrBefore + player.nrDone, nrCalls);

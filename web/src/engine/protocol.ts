@@ -6,7 +6,9 @@ import type { Jobs } from './jobs.ts';
 
 export type JobName = keyof Jobs;
 export type JobInput<N extends JobName> = Parameters<Jobs[N]>[0];
-export type JobResult<N extends JobName> = Awaited<ReturnType<Jobs[N]>>;
+/** What arrives at the page: of a `Moved` its value. */
+export type JobResult<N extends JobName> =
+  Awaited<ReturnType<Jobs[N]>> extends Moved<infer T> ? T : Awaited<ReturnType<Jobs[N]>>;
 
 /** Page to worker. */
 export type ToWorker =

@@ -33,7 +33,7 @@ export function addOutput(command: Command, formats: readonly Format[]): Command
   const list = formats.map((format) => `${format} (${FORMATS[format]})`).join(', ');
   return command.addOption(
     new Option('-o, --output <file>', `also write the result to a file, as its name ends: ${list}; may be repeated`)
-      .argParser((path: string, before: readonly string[] = []) => [...before, pathOf(path)])
+      .argParser((path: string, before: readonly string[]) => [...before, pathOf(path)])
       .default([], 'none'),
   );
 }
@@ -101,6 +101,8 @@ export class ResultFiles {
         return htmlReport(this.#viewer, lab(), title, scriptHashes(this.#viewer));
       case '.perfetto-trace':
         return null;
+      default:
+        return format satisfies never;
     }
   }
 

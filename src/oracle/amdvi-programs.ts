@@ -77,10 +77,16 @@ export class AmdviProgram {
   }
 
   #random(): void {
+    // Off for a short while only: most of what there is to see shows while the unit is on.
+    if ((this.#control & amdvi.CONTROL_IOMMU_EN) === 0 && this.#rng.chance(0.05)) {
+      this.#switch(amdvi.CONTROL_IOMMU_EN, true);
+      return;
+    }
     const kind = this.#rng.below(1000);
     if (kind < 370) this.#dmaWrite();
     else if (kind < 430) this.#dmaCopy();
-    else if (kind < 700) this.#anyEntry();
+    else if (kind < 690) this.#anyEntry();
+    else if (kind < 700) this.#leavesAppear();
     else if (kind < 760) this.#device();
     else if (kind < 970) this.#commands();
     else if (kind < 980) this.#setDeviceTable();
@@ -143,6 +149,21 @@ export class AmdviProgram {
     this.#store(at, lo, hi);
   }
 
+  /** A page that no table has when a DMA asks for it, and that all have, unflushed, when it asks again. */
+  #leavesAppear(): void {
+    const rng = this.#rng;
+    this.#value += 1;
+    const device = this.#someDevice();
+    const iova = this.#iova();
+    const entries = TABLES[1].map((table) => tableAt(table) + ((iova / 4096) & 511) * 8);
+    for (const at of entries) this.#store(at, 0, 0);
+    this.#queue([0, amdvi.CMD_INVALIDATE_IOMMU_ALL << amdvi.CMD_OP_SHIFT_W1, 0, 0]);
+    this.#write(device, iova);
+    for (const at of entries) this.#store(at, rng.pick(DATA_PAGES) | 1, IR | IW);
+    this.#value += 1;
+    this.#write(device, iova);
+  }
+
   #device(): void {
     const rng = this.#rng;
     const sid = rng.pick(this.#sids) & 0xff;
@@ -182,8 +203,11 @@ export class AmdviProgram {
 
   #dmaWrite(): void {
     this.#value += 1;
-    const value = (this.#value & 0x7fff) | 0x8000;
-    this.#steps.push({ op: 'dma-write', device: this.#someDevice(), iova: this.#iova(), value });
+    this.#write(this.#someDevice(), this.#iova());
+  }
+
+  #write(device: number, iova: number): void {
+    this.#steps.push({ op: 'dma-write', device, iova, value: (this.#value & 0x7fff) | 0x8000 });
   }
 
   #dmaCopy(): void {
@@ -196,10 +220,14 @@ export class AmdviProgram {
   // Commands.
 
   #commands(): void {
-    if ((this.#control & amdvi.CONTROL_CMD_BUF_EN) === 0) return;
     const words: number[] = [];
     for (let nr = this.#rng.below(3) + 1; nr > 0; nr--) words.push(...this.#command());
     if (this.#rng.chance(0.8)) words.push(...this.#wait());
+    this.#queue(words);
+  }
+
+  #queue(words: readonly number[]): void {
+    if ((this.#control & amdvi.CONTROL_CMD_BUF_EN) === 0) return;
     for (let i = 0; i < words.length; i += 4) {
       const at = COMMANDS + this.#tail * amdvi.RING_ENTRY_BYTES;
       this.#store(at, words[i], words[i + 1]);

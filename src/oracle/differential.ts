@@ -19,6 +19,12 @@ export interface Comparison {
   readonly difference: Difference | null;
 }
 
+/** QEMU died, or did not start again, after so many steps. @throws whatever is no error of QEMU */
+export function deathAt(step: number, error: unknown): Difference {
+  if (!(error instanceof QemuError)) throw error;
+  return { step, what: [], death: error.message };
+}
+
 /** The addresses a step may have changed through the IOMMU; null for a step that is no DMA. */
 function touched(step: Step): readonly number[] | null {
   if (step.op === 'dma-write') return cellsOf(step.iova, 4);
@@ -74,8 +80,7 @@ export function compare(
       other.step(step);
       difference = differenceAfter(ours, other, step, nr, names);
     } catch (error) {
-      if (!(error instanceof QemuError)) throw error;
-      difference = { step: nr, what: [], death: error.message };
+      difference = deathAt(nr, error);
     }
     if (difference !== null) return { steps: nr, dmas, difference };
   }

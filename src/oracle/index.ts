@@ -25,3 +25,5 @@ export type { StackCaller } from './stack-mappings.ts';
 export { STACK_CALLERS } from './stack-mappings.ts';
 export type { StackRunOptions, StackRunResult } from './stack-run.ts';
 export { runStack } from './stack-run.ts';
+export type { CaseGroup, ConformanceCase } from './conformance/case.ts';
+export { CASE_GROUPS, playOnModel, playOnQemu } from './conformance/run.ts';

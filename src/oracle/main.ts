@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { AMD_PRESETS, INTEL_PRESETS } from '../drivers/index.ts';
-import { QemuError, qemuVersion } from '../qemu/index.ts';
+import { QemuBoard, QemuError, qemuVersion } from '../qemu/index.ts';
 import type { Difference } from './differential.ts';
 import { AMDVI_FAULTS } from './planted-amdvi.ts';
 import { VTD_FAULTS } from './planted-vtd.ts';
@@ -35,7 +35,7 @@ const HELP = `Usage: npm run oracle -- [options]
 `;
 /** Steps, and programs of as many, in which a planted fault must show. */
 const PLANTED_STEPS = 20_000;
-const PLANTED_SEEDS = 4;
+const PLANTED_SEEDS = 8;
 /** A step of the stack is a whole call or a DMA, and there are four programs per seed: fewer are as good. */
 const STEPS_PER_STACK_STEP = 50;
 
@@ -91,8 +91,12 @@ class Oracle {
       say(`${of}: DIFFERENCE at step ${difference.step}: ${inWords(difference)}`);
       const short = shrinkProgram(this.#binary, program, difference);
       const file = `oracle-${arch}-${seed}.json`;
-      saveProgram(file, short);
-      say(`  its shortest program has ${short.steps.length} steps: --replay ${file}`);
+      saveProgram(file, short ?? program);
+      say(
+        short === null
+          ? `  run again, the same ${steps} steps do not show it; they are kept: --replay ${file}`
+          : `  its shortest program has ${short.steps.length} steps: --replay ${file}`,
+      );
       this.findings.push({ ...difference, arch, seed, of, file });
     }
     return total;
@@ -128,9 +132,22 @@ class Oracle {
     let steps = 0;
     let found = false;
     for (let seed = first; seed < first + PLANTED_SEEDS && !found; seed++) {
-      const result = runRandom({ arch, binary: this.#binary, seed, nrSteps: PLANTED_STEPS, makeUnit });
-      steps += result.steps;
-      found = result.difference !== null;
+      const { steps: done, difference } = runRandom({
+        arch,
+        binary: this.#binary,
+        seed,
+        nrSteps: PLANTED_STEPS,
+        makeUnit,
+      });
+      steps += done;
+      // The death of QEMU is no comparison: it does not show that the fault was seen.
+      if (difference?.death === undefined) {
+        found = difference !== null;
+        continue;
+      }
+      const of = `planted ${id}, seed ${seed}`;
+      say(`${of}: DIFFERENCE at step ${difference.step}: ${difference.death}`);
+      this.findings.push({ ...difference, arch, seed, of });
     }
     say(`planted ${id} (${title}): ${found ? `found after ${steps} steps` : 'NOT FOUND'}`);
     return { id, arch, title, found, steps };
@@ -185,6 +202,8 @@ function main(): number {
   const nrAmdSteps = number(values['amd-steps'], Math.ceil(nrSteps * 0.3), 'amd-steps');
   const binary = values.qemu ?? 'qemu-system-x86_64';
   const { text: qemu } = qemuVersion(binary);
+  // One that cannot be used is told here; one that fails later is a finding.
+  for (const arch of arches) new QemuBoard({ arch, binary }).close();
   if (values.replay !== undefined) return replay(binary, values.replay);
 
   const oracle = new Oracle(
@@ -198,6 +217,7 @@ function main(): number {
     if (values['no-stack'] !== true) stack[arch] = oracle.stack(arch, Math.ceil(nrSteps / STEPS_PER_STACK_STEP));
   }
   const faults = [...VTD_FAULTS, ...AMDVI_FAULTS].filter(({ arch }) => arches.includes(arch));
+  const planted = values['no-planted'] === true ? [] : faults.map((fault) => oracle.planted(fault));
   const parts = Object.values(random);
   const results: OracleResults = {
     schema: RESULTS_SCHEMA,
@@ -208,7 +228,7 @@ function main(): number {
     findings: oracle.findings,
     random,
     stack,
-    planted: values['no-planted'] === true ? [] : faults.map((fault) => oracle.planted(fault)),
+    planted,
     recorded:
       values['no-recorded'] === true
         ? { translations: 0, agree: 0, runs: [], absent: 'left out' }

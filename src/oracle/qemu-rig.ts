@@ -38,6 +38,11 @@ export class QemuRig implements Rig {
     }
   }
 
+  /** A register of the unit. */
+  readRegister(offset: number): number {
+    return this.board.qtest.readl(this.#base + offset);
+  }
+
   observe(cells: readonly number[]): readonly number[] {
     const commands = [
       ...this.#registers.map(({ offset }) => `readl ${hex(this.#base + offset)}`),

@@ -5,7 +5,7 @@ import type { PhysMem } from '../mem/index.ts';
 import { qemuVersion } from '../qemu/index.ts';
 import { AMDVI_REGISTERS, AmdviProgram } from './amdvi-programs.ts';
 import type { Comparison, Difference } from './differential.ts';
-import { compare, shrink } from './differential.ts';
+import { compare, deathAt, shrink } from './differential.ts';
 import type { OracleUnit } from './local-rig.ts';
 import { LocalRig } from './local-rig.ts';
 import type { OracleArch, Program, Step, WatchedRegister } from './program.ts';
@@ -50,7 +50,7 @@ interface SideOptions {
   readonly makeUnit?: MakeUnit;
 }
 
-/** Runs steps on both. @throws QemuError when QEMU cannot be started */
+/** Runs steps on both. @throws QemuError when there is no QEMU */
 function runSteps(
   options: SideOptions,
   nrSteps: number,
@@ -62,7 +62,12 @@ function runSteps(
   const makeUnit = options.makeUnit ?? ARCHES[arch].makeUnit;
   const { major } = qemuVersion(binary);
   const lifetimeS = START_S + Math.ceil(nrSteps / STEPS_PER_S);
-  const qemu = new QemuRig({ arch, binary, lifetimeS }, registers);
+  let qemu: QemuRig;
+  try {
+    qemu = new QemuRig({ arch, binary, lifetimeS }, registers);
+  } catch (error) {
+    return { steps: 0, dmas: 0, difference: deathAt(0, error) };
+  }
   try {
     const sids = qemu.board.devices.map(({ sid }) => sid);
     const ours = new LocalRig({ makeUnit: (mem, clock) => makeUnit(mem, clock, sids, major), sids, registers });
@@ -118,14 +123,21 @@ function kindOf(difference: Difference | null): string {
   return difference.death === undefined ? difference.what.map(({ name }) => name).join() : 'death';
 }
 
-/** The shortest part of a program that shows the same kind of difference, as far as SHRINK_MS allow. */
-export function shrinkProgram(binary: string, program: Program, difference: Difference, makeUnit?: MakeUnit): Program {
+/**
+ * The shortest part of a program that shows the same kind of difference, as far as SHRINK_MS allow.
+ * @returns null when the whole program, run again, does not show it: somebody else killed QEMU, for one
+ */
+export function shrinkProgram(
+  binary: string,
+  program: Program,
+  difference: Difference,
+  makeUnit?: MakeUnit,
+): Program | null {
   const { arch } = program;
   const wanted = kindOf(difference);
+  const shows = (steps: readonly Step[]): boolean =>
+    kindOf(runProgram(binary, { arch, steps }, makeUnit).difference) === wanted;
+  if (!shows(program.steps)) return null;
   const endMs = Date.now() + SHRINK_MS;
-  const steps = shrink(program.steps, (part) => {
-    if (Date.now() > endMs) return false;
-    return kindOf(runProgram(binary, { arch, steps: part }, makeUnit).difference) === wanted;
-  });
-  return { arch, steps };
+  return { arch, steps: shrink(program.steps, (part) => Date.now() < endMs && shows(part)) };
 }

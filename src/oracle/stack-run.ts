@@ -6,13 +6,13 @@
  */
 import { Rng } from '../base/index.ts';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/index.ts';
-import { QemuError, QemuMachine, qemuVersion } from '../qemu/index.ts';
+import { QemuMachine, qemuVersion } from '../qemu/index.ts';
 import type { QemuArch, QemuStackOptions } from '../qemu/index.ts';
 import { vtd } from '../spec/index.ts';
 import { AMDVI_REGISTERS } from './amdvi-programs.ts';
 import { BIG_PAGES, DATA_PAGES, cellsOf } from './arena.ts';
 import type { Difference } from './differential.ts';
-import { differenceAfter } from './differential.ts';
+import { deathAt, differenceAfter } from './differential.ts';
 import { LocalRig } from './local-rig.ts';
 import { MirroredPlatform } from './mirrored-platform.ts';
 import type { Step, WatchedRegister } from './program.ts';
@@ -114,8 +114,7 @@ class StackRun {
     try {
       while (this.#steps < steps && difference === null) difference = this.#step();
     } catch (error) {
-      if (!(error instanceof QemuError)) throw error;
-      difference = { step: this.#steps, what: [], death: error.message };
+      difference = deathAt(this.#steps, error);
     }
     return { steps: this.#steps, dmas: this.#dmas, landed: this.#landed, stale: this.#stale, difference };
   }
@@ -250,9 +249,14 @@ const makeIntel =
 
 const makeAmd: MakeUnit = (mem, clock) => new QemuAmdvi(mem, clock);
 
-/** Plays one random program. @throws QemuError when QEMU cannot be started */
+/** Plays one random program. @throws QemuError when there is no QEMU */
 export function runStack(options: StackRunOptions): StackRunResult {
-  const run = new StackRun(options);
+  let run: StackRun;
+  try {
+    run = new StackRun(options);
+  } catch (error) {
+    return { steps: 0, dmas: 0, landed: 0, stale: 0, difference: deathAt(0, error) };
+  }
   try {
     return run.run(options.steps);
   } finally {

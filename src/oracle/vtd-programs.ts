@@ -81,7 +81,7 @@ export class VtdProgram {
     for (let level = 4; level > 0; level--) {
       for (const table of TABLES[level]) for (const index of INDEXES) this.#entry(level, table, index);
     }
-    for (let i = 0; i < 6; i++) this.#context();
+    for (let i = 0; i < 6; i++) this.#anyContext();
     this.#setRoot();
     this.#startQueue();
     this.#command(vtd.GCMD_TE, true);
@@ -89,11 +89,17 @@ export class VtdProgram {
   }
 
   #random(): void {
+    // Off for a short while only: most of what there is to see shows while translation is on.
+    if ((this.#gcmd & vtd.GCMD_TE) === 0 && this.#rng.chance(0.05)) {
+      this.#toggleTranslation();
+      return;
+    }
     const kind = this.#rng.below(1000);
     if (kind < 350) this.#dmaWrite();
     else if (kind < 390) this.#dmaCopy();
     else if (kind < 640) this.#anyEntry();
-    else if (kind < 690) this.#context();
+    else if (kind < 680) this.#anyContext();
+    else if (kind < 690) this.#contextReplaced();
     else if (kind < 700) this.#rootEntry();
     else if (kind < 900) this.#invalidate();
     else if (kind < 960) this.#clearFault();
@@ -150,9 +156,25 @@ export class VtdProgram {
     this.#store(tableAt(table) + index * 8, lo, hi);
   }
 
-  #context(): void {
+  #anyContext(): void {
+    const type = this.#rng.chance(0.85) ? vtd.TT_MULTI_LEVEL : this.#rng.below(4);
+    this.#context(this.#rng.pick(this.#sids), type);
+  }
+
+  /** A context that passes through, shown to the unit, and another in its place, not shown: QEMU may go by the first. */
+  #contextReplaced(): void {
+    this.#lastDevice = this.#rng.below(this.#sids.length);
+    const sid = this.#sids[this.#lastDevice];
+    this.#context(sid, vtd.TT_PASS_THROUGH);
+    if (this.#queueOn && this.#stoppedAt < 0) {
+      this.#queue([vtd.DESC_CONTEXT | (vtd.GRANULARITY_GLOBAL << vtd.DESC_GRANULARITY_SHIFT), 0, 0, 0]);
+    }
+    this.#context(sid, vtd.TT_MULTI_LEVEL);
+    this.#dmaWrite();
+  }
+
+  #context(sid: number, type: number): void {
     const rng = this.#rng;
-    const sid = rng.pick(this.#sids);
     const table = sid >= 0x100 ? CONTEXTS[1] : rng.pick([CONTEXTS[0], CONTEXTS[0], CONTEXTS[2]]);
     const at = tableAt(table) + (sid & 0xff) * 16;
     const levels = rng.chance(0.5) ? 4 : 3;
@@ -160,7 +182,6 @@ export class VtdProgram {
     let w2 = aw | (rng.pick(DIDS) << vtd.CONTEXT_DID_SHIFT_W2);
     if (rng.chance(0.01)) w2 |= 1 << rng.pick([3, 7, 24]);
     const root = tableAt(rng.pick(TABLES[levels]));
-    const type = rng.chance(0.85) ? vtd.TT_MULTI_LEVEL : rng.below(4);
     let lo = root | (type << vtd.CONTEXT_TT_SHIFT) | (rng.chance(0.95) ? vtd.CONTEXT_PRESENT : 0);
     const isSilent = rng.chance(0.05);
     if (isSilent) lo |= vtd.CONTEXT_FPD;

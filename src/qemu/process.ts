@@ -1,6 +1,6 @@
 /**
  * A QEMU that does nothing but answer: its CPU halts at the reset vector, its memory and registers are read and written over
- * the qtest socket, here a pair of FIFOs. FIFOs, because the drivers above are synchronous: Node can block on a file, not on
+ * qtest, here through a pair of FIFOs. FIFOs, because the drivers above are synchronous: Node can block on a file, not on
  * a socket.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -77,61 +77,85 @@ export class QemuProcess {
   constructor(options: QemuOptions) {
     const binary = options.binary ?? 'qemu-system-x86_64';
     const folder = mkdtempSync(join(tmpdir(), 'iommukit-qemu-'));
-    const pipe = join(folder, 'qtest');
-    const made = spawnSync('mkfifo', [`${pipe}.in`, `${pipe}.out`]);
-    if (made.status !== 0) {
+    let firmware = -1;
+    let qemuInput = -1;
+    let qemuOutput = -1;
+    let probe = -1;
+    try {
+      const [pipeIn, pipeOut] = ['in', 'out'].map((name) => join(folder, name));
+      const made = spawnSync('mkfifo', [pipeIn, pipeOut]);
+      if (made.status !== 0) {
+        throw new QemuError(`cannot make FIFOs in ${folder}: ${made.stderr?.toString() ?? made.error?.message}`);
+      }
+      const image = Buffer.alloc(FIRMWARE_BYTES, 0xf4);
+      Buffer.from(HALT).copy(image, RESET_VECTOR);
+      writeFileSync(join(folder, 'halt.bin'), image);
+      firmware = openSync(join(folder, 'halt.bin'), 'r');
+      this.#stderr = openSync(join(folder, 'stderr'), 'w+');
+      // In this order no open waits for the other side.
+      this.#input = openSync(pipeIn, constants.O_RDWR);
+      qemuInput = openSync(pipeIn, constants.O_RDONLY);
+      probe = openSync(pipeOut, constants.O_RDONLY | constants.O_NONBLOCK);
+      qemuOutput = openSync(pipeOut, constants.O_WRONLY);
+      this.#output = openSync(pipeOut, constants.O_RDONLY);
+    } finally {
+      // All are open: so nothing is left behind, whatever ends this process.
       rmSync(folder, { recursive: true, force: true });
-      throw new QemuError(`cannot make FIFOs in ${folder}: ${made.stderr?.toString() ?? made.error?.message}`);
     }
-    const firmware = Buffer.alloc(FIRMWARE_BYTES, 0xf4);
-    Buffer.from(HALT).copy(firmware, RESET_VECTOR);
-    writeFileSync(join(folder, 'halt.bin'), firmware);
-    this.#stderr = openSync(join(folder, 'stderr'), 'w+');
     const args = [
       // A signal for `timeout` when this process dies, however it does: it hands that on.
       ['--pdeathsig', 'TERM', 'timeout', '-s', 'KILL', String(options.lifetimeS ?? 600), binary],
       ['-machine', 'q35,kernel-irqchip=split', '-m', String(QEMU_MEMORY_BYTES / 2 ** 20)],
-      ['-bios', join(folder, 'halt.bin'), ...options.devices],
+      ['-bios', '/proc/self/fd/3', ...options.devices],
       // With a halted CPU virtual time jumps to the next timer: the 100 ms of edu's engine cost nothing.
       ['-accel', 'tcg', '-icount', 'shift=0,sleep=off', '-display', 'none', '-nodefaults'],
-      ['-qtest-log', 'none', '-qtest', `pipe:${pipe}`],
+      ['-qtest-log', 'none', '-qtest', 'stdio'],
     ].flat();
-    this.#child = spawn('setpriv', args, { stdio: ['ignore', 'ignore', this.#stderr] });
+    this.#child = spawn('setpriv', args, { stdio: [qemuInput, qemuOutput, this.#stderr, firmware] });
     this.#child.on('error', () => {});
     this.#child.unref();
     running.add(this);
-    // Neither open may wait for the other side, which may never come: read-write and non-blocking ones do not.
-    const input = openSync(`${pipe}.in`, constants.O_RDWR);
-    const probe = openSync(`${pipe}.out`, constants.O_RDONLY | constants.O_NONBLOCK);
-    this.#input = input;
-    writeSync(input, 'readb 0x0\n');
+    for (const fd of [qemuInput, qemuOutput, firmware]) closeSync(fd);
+    writeSync(this.#input, 'readb 0x0\n');
     try {
       this.#awaitAnswer(probe, binary);
-      this.#output = openSync(`/proc/self/fd/${probe}`, constants.O_RDONLY);
     } finally {
       closeSync(probe);
-      // It has all of these open: so nothing is left behind, whatever ends this process.
-      rmSync(folder, { recursive: true, force: true });
     }
   }
 
   #awaitAnswer(probe: number, binary: string): void {
     const { pid } = this.#child;
+    let why = `says nothing within ${START_MS / 1000} s`;
     for (let waited = 0; waited < START_MS; waited += 5) {
-      try {
-        if (readSync(probe, this.#chunk) > 0) return;
-      } catch (error) {
-        if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+      const answer = this.#readNow(probe);
+      if (answer.startsWith('OK ')) return;
+      if (answer !== '') {
+        why = `does not speak qtest: ${JSON.stringify(answer.slice(0, 80))}`;
+        break;
       }
-      if (pid === undefined || !isRunning(pid)) break;
+      if (pid === undefined || !isRunning(pid)) {
+        const said = this.#said();
+        const hint = said.includes('failed to run command') ? ' (Debian: apt-get install qemu-system-x86)' : '';
+        why = `does not start: ${said || 'it ended at once'}${hint}`;
+        break;
+      }
       sleepMs(5);
     }
-    const said = this.#said();
     this.close();
-    if (said === '' || said.includes('failed to run command')) {
-      throw new QemuError(`${binary} does not start; is it installed? (Debian: apt-get install qemu-system-x86)`);
+    throw new QemuError(
+      pid === undefined ? 'setpriv cannot be run (Debian: apt-get install util-linux)' : `${binary} ${why}`,
+    );
+  }
+
+  /** What is there to be read, without waiting. */
+  #readNow(probe: number): string {
+    try {
+      return this.#chunk.toString('latin1', 0, readSync(probe, this.#chunk));
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return '';
+      throw error;
     }
-    throw new QemuError(`${binary} does not start: ${said}`);
   }
 
   /** The end of what the process printed. */
@@ -172,6 +196,6 @@ export class QemuProcess {
     }
     closeSync(this.#input);
     closeSync(this.#stderr);
-    if (this.#output !== undefined) closeSync(this.#output);
+    closeSync(this.#output);
   }
 }

@@ -25,6 +25,10 @@ const AMD_CAPABILITY = 0xf;
 /** Devices on bus 0, and one behind a bridge. */
 const BRIDGE_SLOT = 3;
 const EDU_SLOTS = [4, 5];
+/** Reset control register of the chipset: choose a hard reset, then the edge that does it. */
+const RESET_CONTROL = '0xcf9';
+const RESET_ARM = '0x2';
+const RESET_GO = '0x6';
 
 export interface QemuMachineOptions {
   readonly arch: QemuArch;
@@ -40,9 +44,8 @@ export interface QemuMachineOptions {
 export class QemuBoard {
   readonly arch: QemuArch;
   readonly qtest: Qtest;
-  readonly pci: PciBus;
-  /** DMA sources: two on bus 0, one behind a bridge on bus 1. */
-  readonly devices: readonly Edu[];
+  #pci: PciBus;
+  #devices: readonly Edu[];
 
   /** @throws QemuError */
   constructor(options: QemuMachineOptions) {
@@ -61,13 +64,39 @@ export class QemuBoard {
       ...(options.binary === undefined ? {} : { binary: options.binary }),
       ...(options.lifetimeS === undefined ? {} : { lifetimeS: options.lifetimeS }),
     });
-    this.pci = new PciBus(this.qtest);
+    this.#pci = new PciBus(this.qtest);
     const found = this.#edusOn(0);
-    this.pci.openBridge(BRIDGE_SLOT << 3, 1, 2 ** 22);
-    this.devices = [...found, ...this.#edusOn(1)];
+    this.#openBridge();
+    this.#devices = [...found, ...this.#edusOn(1)];
     if (this.devices.length !== EDU_SLOTS.length + 1) {
       throw new QemuError(`expected ${EDU_SLOTS.length + 1} edu devices, found ${this.devices.length}`);
     }
+  }
+
+  get pci(): PciBus {
+    return this.#pci;
+  }
+
+  /** DMA sources: two on bus 0, one behind a bridge on bus 1. */
+  get devices(): readonly Edu[] {
+    return this.#devices;
+  }
+
+  /** Resets the machine through its chipset: every device is as after power-on, memory stays as it is. */
+  reset(): void {
+    this.qtest.ask(`outb ${RESET_CONTROL} ${RESET_ARM}`);
+    // QEMU answers, and resets before it reads the next command.
+    this.qtest.ask(`outb ${RESET_CONTROL} ${RESET_GO}`);
+    this.#pci = new PciBus(this.qtest);
+    const enable = (sid: number): Edu => new Edu(this.qtest, this.#pci, sid);
+    const sids = this.#devices.map(({ sid }) => sid);
+    const near = sids.filter((sid) => sid < 0x100).map(enable);
+    this.#openBridge();
+    this.#devices = [...near, ...sids.filter((sid) => sid >= 0x100).map(enable)];
+  }
+
+  #openBridge(): void {
+    this.#pci.openBridge(BRIDGE_SLOT << 3, 1, 2 ** 22);
   }
 
   #edusOn(bus: number): Edu[] {
@@ -77,11 +106,11 @@ export class QemuBoard {
       .map(({ sid }) => new Edu(this.qtest, this.pci, sid));
   }
 
-  /** First word of the AMD unit's capability block. @throws QemuError when no such function is on bus 0 */
-  amdCapHeader(): number {
+  /** A word of the AMD unit's capability block. @throws QemuError when no such function is on bus 0 */
+  amdCapability(offset: number): number {
     for (const { sid } of this.pci.functions(0)) {
-      const offset = this.pci.capability(sid, AMD_CAPABILITY);
-      if (offset !== 0) return this.pci.read(sid, offset + amdvi.CAP_HEADER);
+      const block = this.pci.capability(sid, AMD_CAPABILITY);
+      if (block !== 0) return this.pci.read(sid, block + offset);
     }
     throw new QemuError('no AMD-Vi unit on bus 0');
   }
@@ -124,7 +153,7 @@ export class QemuMachine {
         preset: name,
         ...mapFlush,
         lastBdf: 0x1ff,
-        units: [{ base, capHeader: this.board.amdCapHeader() }],
+        units: [{ base, capHeader: this.board.amdCapability(amdvi.CAP_HEADER) }],
       });
       driver.completeInit();
       this.driver = driver;

@@ -14,7 +14,7 @@ const NR_REMEMBERED = 40;
 export class Qtest {
   readonly #qemu: QemuProcess;
   readonly #lines: string[] = [];
-  readonly #last: string[] = [];
+  readonly #last: { readonly command: string; times: number }[] = [];
   #received = '';
   #text = '';
   /** Commands whose answer has not been read. */
@@ -32,9 +32,26 @@ export class Qtest {
     this.#text += `${command}\n`;
     this.#nrOpen += 1;
     this.nrCommands += 1;
-    this.#last.push(command);
-    if (this.#last.length > NR_REMEMBERED * 2) this.#last.splice(0, NR_REMEMBERED);
+    this.#remember(command);
     if (this.#text.length > MAX_TEXT) this.settle();
+  }
+
+  /** A register that is polled until QEMU dies is one command many times, and does not push out what came before. */
+  #remember(command: string): void {
+    const last = this.#last.at(-1);
+    if (last?.command === command) {
+      last.times += 1;
+      return;
+    }
+    this.#last.push({ command, times: 1 });
+    if (this.#last.length > NR_REMEMBERED * 2) this.#last.splice(0, NR_REMEMBERED);
+  }
+
+  #lastCommands(): string {
+    const lines = this.#last
+      .slice(-NR_REMEMBERED)
+      .map(({ command, times }) => (times === 1 ? command : `${command} (${times} times)`));
+    return `last commands:\n${lines.join('\n')}`;
   }
 
   /** Waits until everything posted is done. @throws QemuError when a command failed or QEMU died */
@@ -56,7 +73,7 @@ export class Qtest {
     this.settle();
     for (const command of commands) {
       this.#text += `${command}\n`;
-      this.#last.push(command);
+      this.#remember(command);
     }
     this.#nrOpen += commands.length;
     this.nrCommands += commands.length;
@@ -78,13 +95,13 @@ export class Qtest {
       }
     } catch (error) {
       if (!(error instanceof QemuError)) throw error;
-      throw new QemuError(`${error.message}\nlast commands:\n${this.#last.slice(-NR_REMEMBERED).join('\n')}`);
+      throw new QemuError(`${error.message}\n${this.#lastCommands()}`);
     }
     const line = this.#lines.pop() ?? '';
     this.#nrOpen -= 1;
     if (line === 'OK') return '';
     if (line.startsWith('OK ')) return line.slice(3);
-    throw new QemuError(`QEMU answered '${line}'; last commands:\n${this.#last.slice(-NR_REMEMBERED).join('\n')}`);
+    throw new QemuError(`QEMU answered '${line}'; ${this.#lastCommands()}`);
   }
 
   readl(paddr: number): number {
@@ -105,11 +122,19 @@ export class Qtest {
     if (words.length === 1) this.writel(paddr, words[0]);
     else if (words.length === 2) this.writeq(paddr, words[0], words[1]);
     else if (words.every((word) => word === words[0]) && isByteFill(words[0])) {
-      this.post(`memset ${hex(paddr)} ${hex(words.byteLength)} ${hex(words[0] & 0xff)}`);
+      this.fill(paddr, words.byteLength, words[0] & 0xff);
     } else {
-      const bytes = Buffer.from(words.buffer, words.byteOffset, words.byteLength);
-      this.post(`write ${hex(paddr)} ${hex(bytes.length)} 0x${bytes.toString('hex')}`);
+      this.writeBytes(paddr, Buffer.from(words.buffer, words.byteOffset, words.byteLength));
     }
+  }
+
+  /** Fills bytes. */
+  fill(paddr: number, nrBytes: number, byte: number): void {
+    this.post(`memset ${hex(paddr)} ${hex(nrBytes)} ${hex(byte)}`);
+  }
+
+  writeBytes(paddr: number, bytes: Buffer): void {
+    this.post(`write ${hex(paddr)} ${hex(bytes.length)} 0x${bytes.toString('hex')}`);
   }
 
   readBytes(paddr: number, nrBytes: number): Buffer {

@@ -1,7 +1,9 @@
 /** What TLBs of devices (ATS) may hold: translations that the unit held itself until an invalidation took them. */
+import { LEAF, TABLE, entryPfn, spanPages } from './entry-format.ts';
 import type { Space } from './space.ts';
 import type { StaleValues } from './stale-values.ts';
-import { TLB } from './stale-values.ts';
+import { TLB, orderOf } from './stale-values.ts';
+import type { TableTree } from './table-tree.ts';
 
 /**
  * Enters into the TLBs of devices what an invalidation takes from the unit.
@@ -10,7 +12,7 @@ import { TLB } from './stale-values.ts';
  * @param home first page of the entry
  * @param step until when the unit gave it
  */
-export function leftToDevice(
+function leftToDevice(
   values: StaleValues,
   space: Space,
   at: number,
@@ -58,4 +60,37 @@ export function leftToDevice(
     values.newLo[held] = values.newLo[at];
     values.newHi[held] = values.newHi[at];
   }
+}
+
+/**
+ * An invalidation takes a value from the unit. Devices could ask for the translations in it until then, whatever was sent to
+ * them before, so that only now they can lose them. While the unit holds the value, theirs make no difference.
+ */
+export function leftToDevices(
+  tree: TableTree,
+  values: StaleValues,
+  space: Space,
+  at: number,
+  from: number,
+  to: number,
+  step: number,
+): void {
+  const lo = values.lo[at];
+  const hi = values.hi[at];
+  const level = values.level[at];
+  const kind = space.unit.format.kind(lo, hi, level);
+  if (values.cls[at] === TLB) {
+    if (kind !== LEAF) return;
+    const { order, home, rights } = values;
+    leftToDevice(values, space, at, order[at], level, home[at], from, to, lo, hi, rights[at], step);
+    return;
+  }
+  const child = kind === TABLE ? tree.node(entryPfn(lo, hi)) : undefined;
+  if (child === undefined) return;
+  tree.eachLeaf(child, (page, leafLevel, leafLo, leafHi, rights) => {
+    const first = Math.max(page, from);
+    const end = Math.min(page + spanPages(leafLevel), to);
+    if (first >= end || tree.isCurrent(space, page, leafLo, leafHi)) return;
+    leftToDevice(values, space, at, orderOf(leafLevel), leafLevel, page, first, end, leafLo, leafHi, rights, step);
+  });
 }

@@ -1,11 +1,13 @@
 /** Whether promises hold, whatever caches do: all walks that stale values allow, against what was promised. */
 import type { Device, IommuDomain } from '../iommu/index.ts';
+import { Attached, attachFinding } from './attached.ts';
 import type { ContractId, Finding } from './finding.ts';
 import type { Promised } from './promises.ts';
 import type { Due } from './reports.ts';
 import { leftFinding, memoryFinding, staleFinding, unknownFinding } from './reports.ts';
 import type { Tables } from './tables.ts';
 import type { DeviceState, Unit } from './unit.ts';
+import { sameEntry } from './unit.ts';
 import { FROM_MEMORY, NOWHERE, Walks } from './walks.ts';
 
 /** Whether no cache can say anything but what memory says. */
@@ -24,6 +26,7 @@ export class Judge {
   readonly #walks: Walks;
   /** Which domain each device is attached to, by what attach calls returned. */
   readonly #domainOf = new Map<number, IommuDomain | null>();
+  readonly #tablesOf = new Attached();
   /** Devices of the domain that was asked for last. */
   #attachedTo: IommuDomain | null = null;
   #attached: readonly number[] = [];
@@ -40,6 +43,11 @@ export class Judge {
   moved(domain: IommuDomain | null, device: Device): void {
     this.#domainOf.set(device.sid, domain);
     this.#attachedTo = null;
+  }
+
+  /** A page was given back. */
+  freed(pfn: number): void {
+    this.#tablesOf.freed(pfn);
   }
 
   /** Devices that are attached to a domain. */
@@ -103,6 +111,7 @@ export class Judge {
     const walks = this.#walks;
     const tables = this.#tables;
     const due: Due = { contract: 'C-ATTACH', call };
+    let nrServing = 0;
     for (const unit of this.#units) {
       if (!unit.isOn) continue;
       if (unit.unknown !== null) {
@@ -111,8 +120,15 @@ export class Judge {
       }
       const state = unit.devices.get(device.sid);
       if (state === undefined) continue;
-      if (state.stale.length > 0) {
-        const [stale] = state.stale;
+      nrServing += 1;
+      const wrong = this.#tablesOf.wrong(domain, state.current);
+      if (wrong !== null) {
+        this.#report(attachFinding(call, unit, device.sid, state.current.domainId, wrong));
+        continue;
+      }
+      // One that says the same again may stay.
+      const stale = state.stale.find(({ entry }) => !sameEntry(entry, state.current));
+      if (stale !== undefined) {
         this.#report(staleFinding(due, tables, unit, state, 0, { ...FROM_MEMORY, entry: stale }));
         continue;
       }
@@ -123,17 +139,15 @@ export class Judge {
       const { space } = state;
       if (space === null) continue;
       for (const old of space.oldRoots) {
-        const node = tables.tree.node(old.pfn);
-        if (node === undefined) continue;
-        let differs = -1;
-        tables.tree.eachLeaf(node, (page) => {
-          if (differs < 0 && walks.leafOf(old.pfn, old.levels, page, 3) !== walks.inMemory(state.current, page))
-            differs = page;
-        });
+        const differs = walks.differsFrom(old, state.current, unit.cachesNotPresent);
         if (differs < 0) continue;
         this.#report(staleFinding(due, tables, unit, state, differs, { ...FROM_MEMORY, space, isOldRoot: true }));
         break;
       }
+    }
+    if (nrServing === 0 && domain !== null) {
+      const nobody = 'no unit that translates has an entry for the device';
+      this.#report(attachFinding(call, null, device.sid, 0, nobody));
     }
   }
 
@@ -164,10 +178,12 @@ export class Judge {
   window(call: string): void {
     const tables = this.#tables;
     const { values, spaces } = tables;
+    const bound = tables.nowNs - this.#lazyWindowNs;
     for (let i = 0; i < spaces.length; i++) {
       const space = spaces[i];
-      const at = space.oldest;
-      if (at < 0 || values.lazy[at] === 0 || tables.nowNs - values.timeNs[at] <= this.#lazyWindowNs) continue;
+      if (space.lazySinceNs >= bound) continue;
+      const at = space.overdue(values, bound);
+      if (at < 0) continue;
       const state = [...space.unit.devices.values()].find(
         ({ current, tlb }) => tlb === space || (current.kind === 'table' && current.domainId === space.domainId),
       );

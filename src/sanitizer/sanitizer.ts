@@ -109,6 +109,7 @@ export class Sanitizer {
     };
     inner.pages.observer = {
       freed: (pfn) => {
+        judge.freed(pfn);
         const finding = freedFinding(calls.current ?? 'free', tables, pfn);
         if (finding !== null) this.#report(finding);
       },

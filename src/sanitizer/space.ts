@@ -23,6 +23,8 @@ export class Space {
   newest = -1;
   oldest = -1;
   nrLive = 0;
+  /** No value that a queued unmap left is older than this, in ns. It may be too early: invalidations do not move it. */
+  lazySinceNs: number = Infinity;
   /** How many of them have each order. */
   readonly nrOfOrder: Int32Array = new Int32Array(64);
   /** The device whose own TLB this is, -1 for a domain of the unit. */
@@ -47,6 +49,18 @@ export class Space {
     this.newest = at;
     this.nrLive += 1;
     this.nrOfOrder[values.order[at]] += 1;
+  }
+
+  /** One of the values of queued unmaps that are older than a time, -1 for none. Finds out anew how old the others are. */
+  overdue(values: StaleValues, boundNs: number): number {
+    let found = -1;
+    this.lazySinceNs = Infinity;
+    for (let at = this.oldest; at >= 0; at = values.newer[at]) {
+      if (values.lazy[at] === 0) continue;
+      if (values.timeNs[at] < boundNs) found = at;
+      else if (values.timeNs[at] < this.lazySinceNs) this.lazySinceNs = values.timeNs[at];
+    }
+    return found;
   }
 
   leave(values: StaleValues, at: number): void {

@@ -14,6 +14,7 @@ const ENTRIES = 512;
 
 export class TableTree {
   readonly #mem: PhysMem;
+  readonly #reached: (space: Space, node: TableNode) => void;
   /** By slot of their page in the arena, since stores come by word index. */
   readonly #bySlot: (TableNode | undefined)[] = [];
   /** Number of tables. */
@@ -21,8 +22,10 @@ export class TableTree {
   /** Changes with every entry above level 1 and with every table that comes or goes. */
   version = 0;
 
-  constructor(mem: PhysMem) {
+  /** @param reached hears of a space that comes to a table which it did not know, before those below it */
+  constructor(mem: PhysMem, reached: (space: Space, node: TableNode) => void) {
     this.#mem = mem;
+    this.#reached = reached;
   }
 
   node(pfn: number): TableNode | undefined {
@@ -58,6 +61,7 @@ export class TableTree {
     node.rights = rights;
     node.spaces.push(space);
     node.ways.push(1);
+    this.#reached(space, node);
     this.#eachTable(node, (child, childLevel, first, childRights) =>
       this.reach(space, child, childLevel, first, childRights),
     );

@@ -3,7 +3,7 @@ import type { PhysMem } from '../mem/index.ts';
 import { LEAF, NONE, TABLE, entryPfn, spanPages } from './entry-format.ts';
 import { ALL_ZERO, ALONE, goesOn, runLo, runStep } from './leaf-runs.ts';
 import { StaleValues, TLB, WALK, orderAfter, orderOf } from './stale-values.ts';
-import { leftToDevice } from './device-tlbs.ts';
+import { leftToDevices } from './device-tlbs.ts';
 import { Space } from './space.ts';
 import type { TableNode } from './table-node.ts';
 import { TableTree } from './table-tree.ts';
@@ -40,7 +40,7 @@ export class Tables {
 
   constructor(mem: PhysMem) {
     this.#mem = mem;
-    this.tree = new TableTree(mem);
+    this.tree = new TableTree(mem, (space, node) => this.#readLate(space, node));
   }
 
   /** @param domainId -1 for the TLB of a device @param sid that device, else -1 */
@@ -190,14 +190,54 @@ export class Tables {
       for (let s = 0; s < nr; s++) this.tree.reach(spaces[s], entryPfn(newLo, newHi), childLevel, first, rights);
     }
     for (let s = 0; s < nr; s++) {
-      const space = spaces[s];
-      if (oldKind === NONE) this.#wasNothing(space, level, first, span, oldLo, oldHi, newKind, newLo, newHi);
-      else if (oldKind === LEAF) this.#born(space, TLB, level, first, span, oldLo, oldHi, node.rights, true);
-      else this.#wasTable(space, node, level, first, span, oldLo, oldHi, newKind);
+      this.#madeStale(spaces[s], node, first, oldLo, oldHi, newLo, newHi);
     }
     if (oldKind === TABLE && format.childLevel(oldLo, level) < level) {
       for (const space of spaces.slice(0, nr)) this.tree.leave(space, entryPfn(oldLo, oldHi));
     }
+  }
+
+  /** What a space's caches may still hold of an entry. */
+  #madeStale(
+    space: Space,
+    node: TableNode,
+    first: number,
+    oldLo: number,
+    oldHi: number,
+    newLo: number,
+    newHi: number,
+  ): void {
+    const { format, level } = node;
+    const span = spanPages(level);
+    const oldKind = format.kind(oldLo, oldHi, level);
+    const newKind = format.kind(newLo, newHi, level);
+    if (oldKind === NONE) this.#wasNothing(space, level, first, span, oldLo, oldHi, newKind, newLo, newHi);
+    else if (oldKind === LEAF) this.#born(space, TLB, level, first, span, oldLo, oldHi, node.rights, true);
+    else this.#wasTable(space, node, level, first, span, oldLo, oldHi, newKind, newLo, newHi);
+  }
+
+  /** A unit that does not snoop comes to a table: what was stored there and not flushed it does not see yet. */
+  #readLate(space: Space, node: TableNode): void {
+    if (!space.unit.storesLag || this.#mem.coherent) return;
+    const { deviceWords } = this.#mem;
+    const { words, format, level } = node;
+    const page = this.#mem.slotOf(node.pfn) << 10;
+    // The store that put the table there may be under way.
+    const { paddr, newLo: storedLo, newHi: storedHi } = this.#store;
+    for (let i = 0; i < ENTRIES; i++) {
+      const oldLo = deviceWords[page + 2 * i];
+      const oldHi = deviceWords[page + 2 * i + 1];
+      const newLo = words[2 * i];
+      const newHi = words[2 * i + 1];
+      if ((oldLo === newLo && oldHi === newHi) || format.isSame(oldLo, oldHi, newLo, newHi)) continue;
+      this.#store.paddr = node.pfn * 4096 + i * 8;
+      this.#store.newLo = newLo;
+      this.#store.newHi = newHi;
+      this.#madeStale(space, node, node.base + i * spanPages(level), oldLo, oldHi, newLo, newHi);
+    }
+    this.#store.paddr = paddr;
+    this.#store.newLo = storedLo;
+    this.#store.newHi = storedHi;
   }
 
   #wasNothing(
@@ -232,6 +272,8 @@ export class Tables {
     oldLo: number,
     oldHi: number,
     newKind: number,
+    newLo: number,
+    newHi: number,
   ): void {
     this.#born(space, WALK, level, first, span, oldLo, oldHi, node.rights, true);
     const child = this.tree.node(entryPfn(oldLo, oldHi));
@@ -239,9 +281,31 @@ export class Tables {
     this.tree.eachLeaf(child, (page, leafLevel, lo, hi, rights) => {
       this.#born(space, TLB, leafLevel, page, spanPages(leafLevel), lo, hi, rights, true);
     });
+    if (!space.unit.cachesNotPresent) return;
     // Pages that the old table had nothing for may be cached as such.
-    if (newKind === LEAF && space.unit.cachesNotPresent) {
-      this.#born(space, TLB, level, first, span, 0, 0, RIGHTS_ALL, true);
+    if (newKind === LEAF) this.#born(space, TLB, level, first, span, 0, 0, RIGHTS_ALL, true);
+    const other = newKind === TABLE ? this.tree.node(entryPfn(newLo, newHi)) : undefined;
+    if (other !== undefined) this.#holes(space, child, other);
+  }
+
+  /** A table gives way to another one: what only the new one has may be cached as not present. */
+  #holes(space: Space, old: TableNode, node: TableNode): void {
+    const { level, words, format } = node;
+    if (old.level !== level) return;
+    const span = spanPages(level);
+    for (let i = 0; i < ENTRIES; i++) {
+      const oldLo = old.words[2 * i];
+      const oldHi = old.words[2 * i + 1];
+      const lo = words[2 * i];
+      const hi = words[2 * i + 1];
+      const kind = format.kind(lo, hi, level);
+      if (kind === NONE) continue;
+      const oldKind = format.kind(oldLo, oldHi, level);
+      if (oldKind === NONE) this.#wasNothing(space, level, node.base + i * span, span, oldLo, oldHi, kind, lo, hi);
+      if (oldKind !== TABLE || kind !== TABLE || level === 1) continue;
+      const oldChild = this.tree.node(entryPfn(oldLo, oldHi));
+      const child = this.tree.node(entryPfn(lo, hi));
+      if (oldChild !== undefined && child !== undefined) this.#holes(space, oldChild, child);
     }
   }
 
@@ -305,6 +369,7 @@ export class Tables {
     values.step[at] = this.step;
     values.lazy[at] = this.lazy ? 1 : 0;
     values.timeNs[at] = this.nowNs;
+    if (this.lazy && this.nowNs < space.lazySinceNs) space.lazySinceNs = this.nowNs;
     values.paddr[at] = this.#store.paddr;
     values.newLo[at] = this.#store.newLo;
     values.newHi[at] = this.#store.newHi;
@@ -447,7 +512,7 @@ export class Tables {
     if (page >= to || end <= from) return;
     const space = this.spaces[values.space[at]];
     if (space.deviceTlbs.length > 0 && (values.cls[at] === TLB || !leavesOnly)) {
-      this.#leftToDevices(space, at, Math.max(page, from), Math.min(end, to), step);
+      leftToDevices(this.tree, values, space, at, Math.max(page, from), Math.min(end, to), step);
     }
     if (values.cls[at] === WALK) {
       if (leavesOnly) return;
@@ -458,44 +523,6 @@ export class Tables {
     } else {
       this.#cut(at, from, to);
     }
-  }
-
-  /**
-   * An invalidation takes a value from the unit. Devices could ask for the translations in it until then, whatever was sent to
-   * them before, so that only now they can lose them. While the unit holds the value, theirs make no difference.
-   */
-  #leftToDevices(space: Space, at: number, from: number, to: number, step: number): void {
-    const { values } = this;
-    const lo = values.lo[at];
-    const hi = values.hi[at];
-    const level = values.level[at];
-    const kind = space.unit.format.kind(lo, hi, level);
-    if (values.cls[at] === TLB) {
-      if (kind === LEAF)
-        leftToDevice(
-          values,
-          space,
-          at,
-          values.order[at],
-          level,
-          values.home[at],
-          from,
-          to,
-          lo,
-          hi,
-          values.rights[at],
-          step,
-        );
-      return;
-    }
-    const child = kind === TABLE ? this.tree.node(entryPfn(lo, hi)) : undefined;
-    if (child === undefined) return;
-    this.tree.eachLeaf(child, (page, leafLevel, leafLo, leafHi, rights) => {
-      const first = Math.max(page, from);
-      const end = Math.min(page + spanPages(leafLevel), to);
-      if (first >= end || this.tree.isCurrent(space, page, leafLo, leafHi)) return;
-      leftToDevice(values, space, at, orderOf(leafLevel), leafLevel, page, first, end, leafLo, leafHi, rights, step);
-    });
   }
 
   /** Takes a part out of a range that is cached as several pieces. */

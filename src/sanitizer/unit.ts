@@ -46,7 +46,8 @@ export interface DeviceState {
   left: StaleEntry | null;
 }
 
-const sameEntry = (a: DeviceEntry, b: DeviceEntry): boolean =>
+/** Whether hardware can tell two entries apart. */
+export const sameEntry = (a: DeviceEntry, b: DeviceEntry): boolean =>
   a.kind === b.kind &&
   a.domainId === b.domainId &&
   a.rootPfn === b.rootPfn &&

@@ -15,6 +15,7 @@ const {
   CAP_CM_BIT,
   CAP_REG,
   CAP_RWBF_BIT,
+  CAP_SAGAW_SHIFT,
   CCMD_CIRG_SHIFT_HI,
   CCMD_DID_MASK_LO,
   CCMD_ICC_HI,
@@ -33,10 +34,12 @@ const {
   DESC_WAIT,
   ECAP_C_BIT,
   ECAP_IRO_SHIFT,
+  ECAP_PT_BIT,
   ECAP_REG,
   FSTS_IQE,
   FSTS_ITE,
   FSTS_REG,
+  GCMD_QIE,
   GCMD_REG,
   GCMD_SRTP,
   GCMD_TE,
@@ -64,13 +67,18 @@ const ENTRY_BYTES = 16;
 /** Requester bits that the function masks 0..3 leave out. */
 const FUNCTION_MASKS = [0, 4, 6, 7];
 const IOTLB_FROM_IVA = 8;
+/** An entry that is present and wrong. It blocks as well, but somebody wrote it, so the device is this unit's. */
+const FAULTS: DeviceEntry = { ...BLOCKED };
 
 export class VtdUnit extends Unit {
   readonly format: EntryFormat = VTD_FORMAT;
   readonly levels: number = 4;
   readonly cachesNotPresent: boolean;
   readonly storesLag: boolean;
+  /** Only a write buffer lies between CPUs and the walker. Where lines must be flushed as well, that alone is judged. */
   readonly #buffersWrites: boolean;
+  readonly #widths: number;
+  readonly #passesThrough: boolean;
   readonly #flushesWithRoot: boolean;
   readonly #ivaOffset: number;
   readonly #registers = new Int32Array(REG_WINDOW_BYTES / 4);
@@ -78,6 +86,7 @@ export class VtdUnit extends Unit {
   /** Pages of the root table and of context tables. A context table serves one bus. */
   readonly #busOf = new Map<number, number>();
   #queueTail = 0;
+  #isQueueOn = false;
   #context: Command | null = null;
   #iotlb: Command | null = null;
   #drainStep = 0;
@@ -89,9 +98,12 @@ export class VtdUnit extends Unit {
     const capHi = platform.readl(base + CAP_REG + 4);
     const ecap = platform.readl(base + ECAP_REG);
     this.cachesNotPresent = ((cap >>> CAP_CM_BIT) & 1) === 1;
-    this.#buffersWrites = ((cap >>> CAP_RWBF_BIT) & 1) === 1;
-    this.storesLag = this.#buffersWrites || ((ecap >>> ECAP_C_BIT) & 1) === 0;
-    this.#flushesWithRoot = capHi < 0;
+    const snoops = ((ecap >>> ECAP_C_BIT) & 1) === 1;
+    this.#buffersWrites = snoops && ((cap >>> CAP_RWBF_BIT) & 1) === 1;
+    this.storesLag = this.#buffersWrites || !snoops;
+    this.#flushesWithRoot = (capHi | 0) < 0;
+    this.#widths = (cap >>> CAP_SAGAW_SHIFT) & 0x1f;
+    this.#passesThrough = ((ecap >>> ECAP_PT_BIT) & 1) === 1;
     this.#ivaOffset = ((ecap >>> ECAP_IRO_SHIFT) & 0x3ff) * 16;
   }
 
@@ -142,9 +154,14 @@ export class VtdUnit extends Unit {
   }
 
   #command(value: number): void {
-    if ((value & GCMD_WBF) !== 0) this.#drainStep = this.tables.step;
+    if (this.#buffersWrites && (value & GCMD_WBF) !== 0) this.#drainStep = this.tables.step;
     if ((value & GCMD_SRTP) !== 0) this.#setRoot();
     this.isOn = (value & GCMD_TE) !== 0;
+    const wasQueueOn = this.#isQueueOn;
+    this.#isQueueOn = (value & GCMD_QIE) !== 0;
+    // The head is 0 then; what the memory of the queue holds beyond the tail was never sent (6.5.2).
+    if (!this.#isQueueOn) this.#queueTail = 0;
+    else if (!wasQueueOn) this.#doorbell(this.#word(IQT_REG) >>> IQ_INDEX_SHIFT);
   }
 
   #setRoot(): void {
@@ -190,8 +207,14 @@ export class VtdUnit extends Unit {
     const w2 = mem.load32(at + 8);
     const domainId = (w2 >>> CONTEXT_DID_SHIFT_W2) & 0xffff;
     const type = (lo >>> CONTEXT_TT_SHIFT) & CONTEXT_TT_MASK;
-    if (type === TT_PASS_THROUGH) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights: 3, hasAts: false };
-    const levels = (w2 & CONTEXT_AW_MASK_W2) + 2;
+    const isPass = type === TT_PASS_THROUGH;
+    const width = w2 & CONTEXT_AW_MASK_W2;
+    // What the unit does not support, or nobody defined, faults (9.3).
+    if (type > TT_PASS_THROUGH || (isPass ? !this.#passesThrough : ((this.#widths >>> width) & 1) === 0)) {
+      return FAULTS;
+    }
+    if (isPass) return { kind: 'pass', domainId, rootPfn: 0, levels: 0, rights: 3, hasAts: false };
+    const levels = width + 2;
     const hasAts = type === TT_DEVICE_TLB;
     return { kind: 'table', domainId, rootPfn: entryPfn(lo, mem.load32(at + 4)), levels, rights: 3, hasAts };
   }
@@ -211,6 +234,7 @@ export class VtdUnit extends Unit {
   // Invalidation.
 
   #doorbell(tail: number): void {
+    if (!this.#isQueueOn) return;
     const { mem } = this.platform;
     const iqa = this.#word(IQA_REG);
     const queuePfn = entryPfn(iqa, this.#word(IQA_REG + 4));

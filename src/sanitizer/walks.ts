@@ -3,7 +3,7 @@
  * still hold under that entry's tag, and every path through tables and copies of their entries.
  */
 import { LEAF, NONE, TABLE, entryPfn, spanPages } from './entry-format.ts';
-import type { Space } from './space.ts';
+import type { OldRoot, Space } from './space.ts';
 import { TLB, WALK, orderAfter, orderOf } from './stale-values.ts';
 import type { TableNode } from './table-node.ts';
 import type { Tables } from './tables.ts';
@@ -120,6 +120,8 @@ export class Walks {
     }
     while (node !== undefined && node !== null) {
       const { level, format, words } = node;
+      // Address bits of levels that an entry skips must be zero (AMD 48882, 2.2.3).
+      if (page >= node.base + spanPages(level + 1)) return NOWHERE;
       const span = spanPages(level);
       // All of these are far below 2^53, and the conversion to 32 bits keeps the low ones.
       const index = ((page - node.base) / span) & 511;
@@ -149,6 +151,25 @@ export class Walks {
       node = tree.node(entryPfn(lo, hi));
     }
     return NOWHERE;
+  }
+
+  /**
+   * A page that caches may give by tables that were used under the same tag before, and that the tables in use do not give.
+   * @param holes what is not present may be cached @returns the page, -1 for none
+   */
+  differsFrom(old: OldRoot, entry: DeviceEntry, holes: boolean): number {
+    const { tree } = this.#tables;
+    let differs = -1;
+    const compare = (page: number): void => {
+      if (differs >= 0 || page >= spanPages(old.levels + 1)) return;
+      const was = this.leafOf(old.pfn, old.levels, page, 3);
+      if ((was !== NOWHERE || holes) && was !== this.inMemory(entry, page)) differs = page;
+    };
+    for (const pfn of holes ? [old.pfn, entry.rootPfn] : [old.pfn]) {
+      const node = tree.node(pfn);
+      if (node !== undefined) tree.eachLeaf(node, compare);
+    }
+    return differs;
   }
 
   /** Fills `outcomes` for a page of a device. */
@@ -209,7 +230,7 @@ export class Walks {
   }
 
   #walk(space: Space, node: TableNode | undefined, page: number, rights: number, source: Source): void {
-    if (node === undefined) {
+    if (node === undefined || page >= node.base + spanPages(node.level + 1)) {
       this.#add(NOWHERE, source);
       return;
     }

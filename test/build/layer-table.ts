@@ -16,7 +16,7 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   qemu: ['base', 'spec', 'mem', 'pt', 'iommu', 'drivers'],
   trace: ['base'],
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
-  oracle: ['base', 'spec', 'mem', 'hw', 'iommu', 'drivers', 'dma', 'vfio', 'machine', 'qemu', 'trace', 'replay'],
+  oracle: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'machine', 'qemu', 'trace', 'replay'],
   audit: ['base', 'spec', 'trace', 'replay'],
   report: ['base', 'replay', 'audit', 'trace', 'check', 'lab'],
   cli: ['base', 'mem', 'iommu', 'trace', 'machine', 'drivers', 'check', 'lab', 'replay', 'audit', 'report'],

@@ -125,6 +125,17 @@ describe('the explorer', () => {
     expect(out).toMatch(/^FINDING C-MAP-VISIBLE, as the file says$/m);
   });
 
+  const examples = join(root, 'docs/counterexamples');
+  it.each(readdirSync(examples).filter((name) => name.endsWith('.json')))('%s reproduces', (name) => {
+    const path = join(examples, name);
+    const { contract }: { contract: string } = JSON.parse(readFileSync(path, 'utf8'));
+    const { code, out, err } = run(['check', '--replay', path]);
+    expect([code, err]).toEqual([1, '']);
+    expect(out).toContain(`\nFINDING ${contract}, as the file says\n`);
+    expect(out).toMatch(/\^ (made stale here|wrong from here on)/);
+    expect(out).toMatch(/\^ (returned|freed) too early/);
+  });
+
   it('--save writes a file for each case that breaks a promise, which --replay plays', () => {
     const found = join(folder, 'found');
     const { code } = run(['check', '--explore', '--scenario', 'bug/26a', '--save', found]);

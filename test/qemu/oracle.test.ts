@@ -11,9 +11,11 @@ import {
   loadProgram,
   runProgram,
   runRandom,
+  runStack,
   saveProgram,
   shrinkProgram,
 } from '../../src/oracle/index.ts';
+import { Qtest } from '../../src/qemu/index.ts';
 import { needTool } from '../skip.ts';
 
 const QEMU = 'qemu-system-x86_64';
@@ -52,6 +54,7 @@ it('a difference is shrunk to a short program, which a file keeps and which show
   const { difference, program } = runRandom({ arch: 'intel', binary: QEMU, seed: 1, nrSteps: 3000, makeUnit });
   if (difference === null) throw new Error('not found');
   const short = shrinkProgram(QEMU, program, difference, makeUnit);
+  if (short === null) throw new Error('not found again');
   expect(short.steps.length).toBeLessThan(25);
   const path = join(folder, 'short.json');
   saveProgram(path, short);
@@ -75,6 +78,33 @@ it('a QEMU that dies is a finding, with what was done to it last', (context) => 
   expect(difference?.death).toMatch(/^QEMU died[^]*last commands:[^]*write/);
   expect(difference?.step).toBe(steps);
   expect(program.steps.length).toBe(steps);
+  if (difference === null) throw new Error('did not die');
+  // Another QEMU does not die of it.
+  expect(shrinkProgram(QEMU, { arch: 'intel', steps: program.steps.slice(0, 50) }, difference)).toBeNull();
+});
+
+it('a QEMU that dies while a register is polled: what came before is still there', (context) => {
+  needTool(context, QEMU);
+  const qtest = new Qtest({ binary: QEMU, devices: [] });
+  try {
+    qtest.writel(0x1000, 7);
+    for (let i = 0; i < 500; i++) qtest.readl(0x1000);
+    expect(() => qtest.ask('nonsense')).toThrow(
+      /last commands:\nwritel 0x1000 0x7\nreadl 0x1000 \(500 times\)\nnonsense$/,
+    );
+  } finally {
+    qtest.close();
+  }
+});
+
+it('a QEMU that does not start, although it is there, is a finding', (context) => {
+  needTool(context, QEMU);
+  const broken = join(folder, 'broken-qemu');
+  const script = `#!/bin/sh\n[ "$1" = --version ] && exec ${QEMU} --version\necho no more >&2\nexit 3\n`;
+  writeFileSync(broken, script, { mode: 0o755 });
+  const death = { step: 0, what: [], death: expect.stringContaining('broken-qemu does not start: no more') };
+  expect(runRandom({ arch: 'intel', binary: broken, seed: 1, nrSteps: 10 }).difference).toEqual(death);
+  expect(runStack({ arch: 'amd', binary: broken, seed: 1, steps: 10, lazy: false }).difference).toEqual(death);
 });
 
 describe('the command', () => {
@@ -82,6 +112,20 @@ describe('the command', () => {
     const { status, stderr } = spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
     return { code: status, err: stderr };
   };
+
+  it.each([
+    ['is none', 'echo something else', /is no QEMU: its version is 'something else'/],
+    [
+      'says something else',
+      `[ "$1" = --version ] && exec ${QEMU} --version; echo hello; exec sleep 60`,
+      /does not speak qtest: "hello\\n"/,
+    ],
+  ])('refuses a QEMU that %s', (_what, script, message) => {
+    const path = join(folder, 'no-qemu');
+    writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    const { code, err } = run('--qemu', path);
+    expect([code, err]).toEqual([2, expect.stringMatching(message)]);
+  });
 
   it('says how to get a QEMU that is not there', () => {
     const { code, err } = run('--qemu', '/nowhere/qemu');
@@ -111,32 +155,31 @@ describe('the command', () => {
     expect(random.intel.steps).toBeGreaterThanOrEqual(500);
   });
 
-  it('leaves no QEMU and no file behind when it is killed', async (context) => {
+  it.for([
+    ['SIGINT', 'starts', /^ *\d+ \/bin\/sh /],
+    // The first QEMU only shows that it can be used, and is gone sooner than that.
+    ['SIGKILL', 'runs', /^ *([2-9]|\d{2,}) qemu/],
+  ] as const)('leaves no QEMU and no file behind after %s while QEMU %s', async ([signal, , line], context) => {
     needTool(context, QEMU);
     const mark = join(folder, 'marked-qemu');
-    writeFileSync(mark, `#!/bin/sh\nexec ${QEMU} -name ${mark} "$@"\n`, { mode: 0o755 });
-    const listed = (): string => execFileSync('ps', ['-eo', 'args'], { encoding: 'utf8' });
-    const nrRunning = (): number =>
-      listed()
+    const script = `#!/bin/sh\n[ "$1" = --version ] && exec ${QEMU} --version\nsleep 1\nexec ${QEMU} -name ${mark} "$@"\n`;
+    writeFileSync(mark, script, { mode: 0o755 });
+    const nrRunning = (like: RegExp): number =>
+      execFileSync('ps', ['-eo', 'etimes=,args='], { encoding: 'utf8' })
         .split('\n')
-        .filter((line) => line.startsWith(QEMU) && line.includes(mark) && line.includes('-qtest')).length;
-    const child = spawn(process.execPath, [MAIN, '--qemu', mark, '--steps', '1000000'], {
+        .filter((each) => each.includes(`${mark} `) && each.includes('-qtest') && like.test(each)).length;
+    const child = spawn(process.execPath, [MAIN, '--qemu', mark, '--arch', 'intel', '--steps', '1000000'], {
       stdio: 'ignore',
       env: { ...process.env, TMPDIR: folder },
     });
-    const until = async (nr: number): Promise<void> => {
-      for (let tries = 0; tries < 200 && nrRunning() !== nr; tries++) await new Promise((done) => setTimeout(done, 50));
-      expect(nrRunning()).toBe(nr);
+    const until = async (isSo: () => boolean): Promise<void> => {
+      for (let tries = 0; tries < 400 && !isSo(); tries++) await new Promise((done) => setTimeout(done, 50));
+      expect(isSo()).toBe(true);
     };
-    await until(1);
-    // It has its files open, so they are removed as soon as it answers.
-    const files = (): string => execFileSync('ls', [folder], { encoding: 'utf8' });
-    for (let tries = 0; tries < 200 && files().includes('iommukit-qemu-'); tries++) {
-      await new Promise((done) => setTimeout(done, 50));
-    }
-    child.kill('SIGKILL');
-    await until(0);
-    expect(files()).not.toContain('iommukit-qemu-');
+    await until(() => nrRunning(line) > 0);
+    child.kill(signal);
+    await until(() => nrRunning(/ /) === 0);
+    expect(execFileSync('ls', [folder], { encoding: 'utf8' })).not.toContain('iommukit-qemu-');
   });
 
   it('refuses a file that is no program', (context) => {

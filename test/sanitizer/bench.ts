@@ -45,7 +45,11 @@ class FakeUnit implements Platform {
 
   constructor(options: BenchOptions) {
     const bit = (set: boolean | undefined, at: number): number => (set === true ? 1 << at : 0);
-    this.registers.set(vtd.CAP_REG, bit(options.cachingMode, vtd.CAP_CM_BIT) | bit(options.rwbf, vtd.CAP_RWBF_BIT));
+    // SAGAW: three levels and four.
+    this.registers.set(
+      vtd.CAP_REG,
+      (6 << vtd.CAP_SAGAW_SHIFT) | bit(options.cachingMode, vtd.CAP_CM_BIT) | bit(options.rwbf, vtd.CAP_RWBF_BIT),
+    );
     this.registers.set(
       vtd.ECAP_REG,
       bit(options.coherent !== false, vtd.ECAP_C_BIT) | ((IVA >> 4) << vtd.ECAP_IRO_SHIFT),
@@ -164,9 +168,9 @@ export class Bench {
     this.sanitizer.watch(this.ops);
     this.platform.writeq(BASE + vtd.IQA_REG, QUEUE, 0);
     this.platform.writeq(BASE + vtd.RTADDR_REG, ROOT, 0);
-    this.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_SRTP);
+    this.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_QIE | vtd.GCMD_SRTP);
     this.send([0x11, 0, 0, 0], [0x12, 0, 0, 0]);
-    this.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_TE);
+    this.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_QIE | vtd.GCMD_TE);
     this.store(ROOT, CONTEXTS | 1);
   }
 
@@ -244,6 +248,13 @@ export class Bench {
   moveTo(act: () => void): void {
     this.ops.act = act;
     (this.ops as IommuOps).attachDev(this.ops.domain, DEVICE);
+    this.ops.act = () => {};
+  }
+
+  /** Runs a detach callback that does what is said. */
+  detach(act: () => void): void {
+    this.ops.act = act;
+    (this.ops as IommuOps).detachDev(this.ops.domain, DEVICE);
     this.ops.act = () => {};
   }
 

@@ -163,7 +163,7 @@ describe('a context entry that changes', () => {
     ['everything of another device', [entry, domain, [3, SID + 1, -4096 | SIZED, 0x7fffffff]], LEFT],
   ])('tells the device to drop %s', (_name, descriptors, found) => {
     const bench = mapped();
-    bench.moveTo(() => {
+    bench.detach(() => {
       bench.context(5, 0);
       bench.send(...descriptors);
     });

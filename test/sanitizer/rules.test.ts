@@ -275,7 +275,7 @@ describe('contexts', () => {
   });
   it('all of them are unknown after a new root pointer', () => {
     const bench = ready();
-    bench.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_SRTP | vtd.GCMD_TE);
+    bench.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_QIE | vtd.GCMD_SRTP | vtd.GCMD_TE);
     bench.call('attach', () => bench.moveTo(() => {}));
     expect(bench.found[0]).toBe('C-ATTACH context 0');
   });
@@ -309,7 +309,7 @@ describe('memory that lags', () => {
     bench.map(IOVA, PAGE, 1, () => {
       bench.storeOnly(SLOT, PAGE | RW);
       if (!empties) return;
-      bench.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_TE | vtd.GCMD_WBF);
+      bench.platform.writel(BASE + vtd.GCMD_REG, vtd.GCMD_QIE | vtd.GCMD_TE | vtd.GCMD_WBF);
       bench.platform.readl(BASE + vtd.GSTS_REG);
     });
     expect(bench.found).toEqual(found);

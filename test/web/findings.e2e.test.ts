@@ -459,6 +459,17 @@ describe('everybody can use it', () => {
     expect(await status(page)).toContain('returned too early');
   });
 
+  test('skipping to the view keeps the state', async (context) => {
+    needTool(context, 'chromium');
+    const page = await open('#/findings?example=bug-2c&step=5');
+    await page.locator('.finding-now').waitFor();
+    const before = [page.url(), await status(page)];
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    expect(await page.locator('main:focus').count()).toBe(1);
+    expect([page.url(), await status(page)]).toEqual(before);
+  });
+
   const STATES: readonly (readonly [string, (page: Page) => Promise<void>])[] = [
     ['#/findings', async (page) => await page.locator('input[type=file]').waitFor()],
     ['#/findings?example=bug-2c&step=21', async (page) => await page.locator('.finding-machine').waitFor()],

@@ -1,6 +1,7 @@
 /** The policies view in Chromium: the numbers of the command line, what is cancelled, what is hostile, and the timeline's keys. */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { basename, join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import type { Page } from 'playwright-core';
@@ -10,7 +11,7 @@ import { DAT, TRACE, file, root, run, useFolder } from '../cli/program.ts';
 import { needTool } from '../skip.ts';
 import { seriousFindings } from './axe.ts';
 import type { Lab } from './lab.ts';
-import { openLab } from './lab.ts';
+import { SITE, openLab } from './lab.ts';
 
 useFolder();
 
@@ -151,7 +152,7 @@ describe('cancel', () => {
     await choose(page, longTrace(400_000));
     await page.locator('.work').waitFor();
     await page.getByRole('button', { name: 'Cancel' }).click();
-    expect(await page.locator('[role=status]').first().innerText()).toContain('Cancelled while');
+    expect(await page.locator('.cancelled').innerText()).toContain('Cancelled while');
     expect(await rows(page)).toEqual(before);
     expect(page.url()).toContain('trace=intel-cmon');
     // Nothing goes on behind the scenes.
@@ -166,7 +167,7 @@ describe('cancel', () => {
     await choose(page, longTrace(400_000));
     await page.locator('[data-run]').first().waitFor();
     await page.getByRole('button', { name: 'Cancel' }).click();
-    expect(await page.locator('[role=status]').first().innerText()).toMatch(/Cancelled while playing .* of 8 policies/);
+    expect(await page.locator('.cancelled').innerText()).toMatch(/Cancelled while playing .* of 8 policies/);
     const played = await rows(page);
     expect(played.length).toBeLessThan(8);
     await page.getByRole('button', { name: 'Go on' }).click();
@@ -179,6 +180,15 @@ describe('cancel', () => {
 
 const HTML = '<img src=x onerror=globalThis.hacked=1>';
 
+const RESULT = {
+  schema: 'iommukit.replay/1',
+  trace: { file: '', format: '', events: 0, map: 0, unmap: 0, dma: 0, skippedLines: 0, lost: 0, hasIrqContext: true },
+  grouping: { rule: '', mapCalls: 0, ambiguous: 0, overlapping: 0, unmapWithoutMap: 0, inferredDomains: 0 },
+  hardware: { model: 'vtd', told: 'trace', cachingMode: true },
+  interrupted: false,
+  runs: [],
+};
+
 describe('hostile input', () => {
   test.for<[string, Uint8Array, RegExp]>([
     ['an ELF file', Buffer.concat([Buffer.from([0x7f, 0x45, 0x4c, 0x46]), Buffer.alloc(500, 7)]), /is an ELF file/],
@@ -187,6 +197,11 @@ describe('hostile input', () => {
     ['half a gzip', gzipSync(Buffer.from('x'.repeat(5000))).subarray(0, 30), /the gzip data ends early/],
     ['a trace without a map', Buffer.from('  a-1 [000] ..... 1.000000: sched_switch: a\n'), /holds no iommu:map/],
     ['JSON of somebody', Buffer.from(`{"schema": "${HTML}"}`), /is JSON, but no result of iommukit replay/],
+    [
+      'a result of no hardware',
+      Buffer.from(JSON.stringify({ ...RESULT, hardware: { ...RESULT.hardware, model: 'constructor' } })),
+      /hardware\.model is none of vtd, amdvi/,
+    ],
     [
       'a result with markup for numbers',
       Buffer.from(`{"schema":"iommukit.replay/1","trace":"${HTML}"}`),
@@ -372,6 +387,50 @@ describe('the timeline', () => {
     expect(lazy.filter((count) => count > 20)).toHaveLength(5);
     expect(page.url()).toContain('run=sync-map%2C+lazy');
   });
+});
+
+test('a tab leads back to where its view was', async (context) => {
+  needTool(context, 'chromium');
+  const page = await (await theLab()).open(`${BUNDLED}${ONE}`);
+  await done(page);
+  const before = await rows(page);
+  await page.locator('nav a', { hasText: 'Walk' }).click();
+  await page.locator('.walk-view').waitFor();
+  await page.locator('nav a', { hasText: 'Policies' }).click();
+  await done(page);
+  expect(new URL(page.url()).hash).toBe(`${BUNDLED}${ONE}`);
+  expect(await rows(page)).toEqual(before);
+});
+
+test('the built site works from a folder of any web server, without anything behind it', async (context) => {
+  needTool(context, 'chromium');
+  const asked: string[] = [];
+  // Knows nothing but files: no policy, no header of ours, a type by the name's end.
+  const server = createServer((request, response) => {
+    const path = (request.url ?? '').replace(/[?#].*/, '').replace(/\/$/, '/index.html');
+    asked.push(path);
+    const type = { html: 'text/html', js: 'text/javascript', css: 'text/css' }[path.split('.').at(-1) ?? ''];
+    try {
+      const bytes = readFileSync(join(SITE, path.replace('/any/folder', '')));
+      response.writeHead(200, { 'content-type': type ?? 'application/octet-stream' }).end(bytes);
+    } catch {
+      response.writeHead(404).end();
+    }
+  });
+  await new Promise<void>((resolve) => void server.listen(0, '127.0.0.1', resolve));
+  try {
+    const bound = server.address();
+    const port = typeof bound === 'object' && bound !== null ? bound.port : 0;
+    const page = await (await (await theLab()).browser.newContext()).newPage();
+    await page.goto(`http://127.0.0.1:${port}/any/folder/${BUNDLED}&map=sync-map`);
+    await done(page);
+    expect(await rows(page)).toEqual(expectedRows(TRACE, '--map-flush', 'sync-map'));
+    expect(asked.filter((path) => !path.startsWith('/any/folder/'))).toEqual([]);
+    await page.context().close();
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
 });
 
 test('a file dropped on the page is opened', async (context) => {

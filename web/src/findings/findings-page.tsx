@@ -17,9 +17,12 @@ function take(files: FileList | null | undefined): void {
 }
 
 async function copyLink(): Promise<void> {
-  const rest = address.value.params.has('file')
+  const { params } = address.value;
+  const rest = params.has('file')
     ? ' It names the file, but does not hold it: who opens it is asked for the file.'
-    : '';
+    : params.has('open')
+      ? ' The file is too large for it: it works while iommukit ui runs, on this machine.'
+      : '';
   try {
     await navigator.clipboard.writeText(globalThis.location.href);
     said.value = `The link is copied.${rest}`;
@@ -79,11 +82,23 @@ function Body(): JSX.Element {
   switch (now.kind) {
     case 'none':
       return (
-        <p>
-          Choose an example, or drop a file here: a schedule that <code>iommukit check --explore --save</code> wrote, or
-          the JSON of <code>iommukit check --json</code> or <code>iommukit audit --json</code>. It stays in this
-          browser.
-        </p>
+        <>
+          <p>
+            A counterexample is a run in which the IOMMU still used what memory no longer said, or a call returned too
+            early. Step through one, forwards and backwards:
+          </p>
+          <ul>
+            {EXAMPLES.map((example) => (
+              <li key={example.id}>
+                <a href={`#/findings?example=${example.id}`}>{example.title}</a>
+              </li>
+            ))}
+          </ul>
+          <p>
+            Or drop a file here: a schedule that <code>iommukit check --explore --save</code> wrote, or the JSON of{' '}
+            <code>iommukit check --json</code> or <code>iommukit audit --json</code>. It stays in this browser.
+          </p>
+        </>
       );
     case 'loading':
       return <p role="status">Playing…</p>;

@@ -199,20 +199,25 @@ export async function lookFor(index: number): Promise<void> {
   if (before.kind !== 'ready' || search.value[index] !== undefined) return;
   const wanted = before.opened.wanted[index];
   if (wanted === undefined || wanted === null) return;
+  /** What is open now, unless something else was opened meanwhile. */
+  const same = (): Opened | null => {
+    const now = state.value;
+    return now.kind === 'ready' && now.opened.wanted === before.opened.wanted ? now.opened : null;
+  };
   const say = (text: string): void => {
-    search.value = { ...search.value, [index]: text };
+    if (same() !== null) search.value = { ...search.value, [index]: text };
   };
   say('Looking for a schedule of the hardware that shows this…');
   try {
     const sequence = await engine().run('findCounterexample', wanted);
-    const now = state.value;
-    if (now.kind !== 'ready' || now.opened.wanted !== before.opened.wanted) return;
+    const opened = same();
+    if (opened === null) return;
     if (sequence === null) {
       say('No schedule of the hardware was found that shows this; the steps are those that the report tells.');
       return;
     }
-    const stories = now.opened.stories.with(index, storyOfPlayed(sequence, now.opened.stories[index]));
-    state.value = { kind: 'ready', opened: { ...now.opened, stories } };
+    const stories = opened.stories.with(index, storyOfPlayed(sequence, opened.stories[index]));
+    state.value = { kind: 'ready', opened: { ...opened, stories } };
     say('Played: a shortest schedule of the hardware that shows this.');
   } catch (error) {
     say(messageOf(error));

@@ -1,7 +1,10 @@
 /** The JSON that `iommukit replay --json` wrote, opened in the view: the same table, without timelines. It may come from anybody. */
+import { MAP_FLUSHES } from '../../../src/drivers/index.ts';
+import { HARDWARE_MODELS, UNMAP_POLICIES } from '../../../src/replay/index.ts';
 import type { ReplayReport } from '../../../src/report/index.ts';
 import { REPLAY_SCHEMA } from '../../../src/report/index.ts';
 
+const MOST_RUNS: number = MAP_FLUSHES.length * UNMAP_POLICIES.length;
 /** Longer ones are none of ours. */
 const MOST_BYTES: number = 64 << 20;
 
@@ -24,6 +27,13 @@ export async function readResult(file: File): Promise<ReplayReport> {
   }
   const wrong = firstWrong(json, SHAPE, '');
   if (wrong !== null) throw new Error(`${file.name}: ${wrong}; write it again with --json.`);
+  const { hardware, runs } = json;
+  if (!isRecord(hardware) || !HARDWARE_MODELS.some((model) => model === hardware['model'])) {
+    throw new Error(`${file.name}: hardware.model is none of ${HARDWARE_MODELS.join(', ')}.`);
+  }
+  if (!Array.isArray(runs) || runs.length > MOST_RUNS) {
+    throw new Error(`${file.name}: has more than ${MOST_RUNS} runs; there are not that many policies.`);
+  }
   // The shape was looked at, field by field, as far as the view reads it.
   // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- see above
   return json as unknown as ReplayReport;

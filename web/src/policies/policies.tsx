@@ -20,6 +20,7 @@ import {
   shown,
   working,
 } from './state.ts';
+import { counted } from './words.ts';
 import './policies.css';
 
 follow();
@@ -42,6 +43,9 @@ export function Policies(): JSX.Element {
       {wanted === null ? null : <Choices wanted={wanted} />}
       <Problem text={problem.value} isBrokenLink={wanted === null} hasResult={result !== null} />
       <Work hasResult={result !== null} />
+      <p class="visually-hidden" role="status">
+        {saidAloud()}
+      </p>
       {timelineProblem === '' ? null : (
         <p role="alert" class="problem">
           {timelineProblem} The whole trace is shown.
@@ -57,6 +61,13 @@ export function Policies(): JSX.Element {
       )}
     </div>
   );
+}
+
+/** Where the work is: not each step of it, or it would never be quiet. */
+function saidAloud(): string {
+  if (working.value !== null) return working.value.stage.replace(/ .*/, '');
+  if (cancelled.value !== '') return cancelled.value;
+  return shown.value === null ? '' : `${counted(shown.value.report.runs.length, 'policy', 'policies')} played`;
 }
 
 function timelineOf(params: URLSearchParams): [TimelineChoice, string] {
@@ -256,7 +267,7 @@ function Work({ hasResult }: { readonly hasResult: boolean }): JSX.Element | nul
   if (now === null) {
     if (cancelled.value === '') return null;
     return (
-      <div class="panel" role="status">
+      <div class="panel cancelled">
         {cancelled.value} {hasResult ? 'What was there is below. ' : ''}
         <button type="button" onClick={again}>
           Go on
@@ -273,9 +284,6 @@ function Work({ hasResult }: { readonly hasResult: boolean }): JSX.Element | nul
       <button type="button" onClick={cancel}>
         Cancel
       </button>
-      <span class="visually-hidden" role="status">
-        {now.stage.replace(/ .*/, '')}
-      </span>
     </div>
   );
 }

@@ -44,7 +44,7 @@ export const choice: Signal<Choice | null> = signal(null);
 const dropped: Signal<File | null> = signal(null);
 
 /** Most events of one timeline, and of all of them: 31 bytes for each. */
-const MOST_EVENTS = 1_000_000;
+const MOST_EVENTS = 2_000_000;
 const MOST_EVENTS_OF_ALL = 8_000_000;
 
 /** Where a trace comes from. Equal keys are the same trace. */

@@ -8,7 +8,7 @@ import type { TimelineChoice } from './choice.ts';
 import { TimelineCanvas, gutterOf, heightOf } from './timeline-canvas.ts';
 import type { LaneNumbers } from './timeline-model.ts';
 import { TimelineModel } from './timeline-model.ts';
-import { count, duration } from './words.ts';
+import { count, counted, duration } from './words.ts';
 
 /** Rests of this many ms end a movement: then the numbers and the address follow. */
 const REST_MS = 200;
@@ -63,11 +63,11 @@ export function TimelinePanel({ timelines, choice, onChoice }: TimelinePanelProp
             ))}
           </select>
         </label>
-        {timeline.length === timeline.nrEvents ? null : (
-          <span class="quiet">
-            {count(timeline.length)} of {count(timeline.nrEvents)} events are kept: whole calls are left out, evenly.
-          </span>
-        )}
+        <span class="quiet">
+          {timeline.length === timeline.nrEvents
+            ? counted(timeline.length, 'event')
+            : `${count(timeline.length)} of ${counted(timeline.nrEvents, 'event')}: whole calls are left out, evenly`}
+        </span>
       </div>
       {timeline.length === 0 ? (
         <p>Nothing happened in this run.</p>

@@ -14,12 +14,22 @@ const BODIES: Readonly<Record<View, () => JSX.Element>> = {
   findings: FindingsView,
 };
 
+/** Where each view was when it was last shown: a tab leads back to that. */
+const lastOf = new Map<View, URLSearchParams>();
+
+/** The address is the state of a view, so a link into the page must not become it. */
+function skip(event: MouseEvent): void {
+  event.preventDefault();
+  document.querySelector<HTMLElement>('#main')?.focus();
+}
+
 export function Shell(): JSX.Element {
-  const { view, problem } = address.value;
+  const { view, params, problem } = address.value;
+  lastOf.set(view, params);
   const Body = BODIES[view];
   return (
     <>
-      <a class="skip-link" href="#main">
+      <a class="skip-link" href="#main" onClick={skip}>
         Skip to the view
       </a>
       <header class="shell-header">
@@ -30,7 +40,7 @@ export function Shell(): JSX.Element {
           {VIEWS.map((name) => (
             <a
               key={name}
-              href={formatAddress(name, name === view ? address.value.params : new URLSearchParams())}
+              href={formatAddress(name, lastOf.get(name) ?? new URLSearchParams())}
               aria-current={name === view ? 'page' : undefined}
             >
               {TITLES[name]}

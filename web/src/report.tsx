@@ -2,10 +2,12 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { render } from 'preact';
 import type { LabData } from '../../src/report/index.ts';
-import { LAB_DATA_ID, LAB_SCHEMA } from '../../src/report/index.ts';
+import { LAB_DATA_ID, LAB_SCHEMA, auditFacts } from '../../src/report/index.ts';
 import { followAddress } from './address.ts';
+import { CheckTables } from './findings/check-tables.tsx';
 import { FindingsReport } from './findings/findings-report.tsx';
 import { PoliciesReport } from './policies/policies-report.tsx';
+import { count, counted } from './policies/words.ts';
 import { ThemeSwitch } from './shell/theme-switch.tsx';
 import './shell/theme.css';
 
@@ -36,26 +38,29 @@ function View({ data }: { readonly data: LabData }): JSX.Element {
   if (data.kind === 'replay') return <PoliciesReport lab={data} />;
   return (
     <>
-      <p>{summaryOf(data)}</p>
+      {factsOf(data).map((line) => (
+        <p key={line}>{line}</p>
+      ))}
       <FindingsReport lab={data} />
+      {data.kind === 'check' ? <CheckTables report={data.report} /> : null}
     </>
   );
 }
 
 /** What was looked at, and how it ended: a list of findings alone does not say that there was nothing to find. */
-function summaryOf(data: Exclude<LabData, { readonly kind: 'replay' }>): string {
-  if (data.kind === 'schedule') return `${data.sequence.setup}: ${data.sequence.title}`;
-  if (data.kind === 'audit') {
-    const { trace, verdict, findings, nrFindings, interrupted } = data.report;
-    const rest = nrFindings > findings.length ? `; the first ${findings.length} are below` : '';
-    return `${trace.file}: ${verdict}, ${nrFindings} findings${rest}${interrupted ? '; interrupted' : ''}.`;
-  }
+function factsOf(data: Exclude<LabData, { readonly kind: 'replay' }>): readonly string[] {
+  if (data.kind === 'schedule') return [`${data.sequence.setup}: ${data.sequence.title}`];
+  if (data.kind === 'audit') return auditFacts(data.report);
   const { driver, scenarios, findings, mutants, complete, interrupted } = data.report;
   const cases = scenarios.reduce((sum, scenario) => sum + scenario.cases, 0);
   const caught = mutants.filter((mutant) => mutant.caught).length;
-  const bugs = mutants.length === 0 ? '' : `, ${caught} of ${mutants.length} known bugs caught`;
+  const parts = [
+    scenarios.length === 0 ? '' : `${counted(scenarios.length, 'scenario')}, ${counted(cases, 'case')}`,
+    mutants.length === 0 ? '' : `${count(caught)} of ${counted(mutants.length, 'known bug')} caught`,
+    counted(findings.length, 'finding'),
+  ].filter((part) => part !== '');
   const end = interrupted ? '; interrupted' : complete ? '' : '; not everything was tried';
-  return `${driver ?? 'The drivers of iommukit'}: ${scenarios.length} scenarios, ${cases} cases${bugs}, ${findings.length} findings${end}.`;
+  return [`${driver ?? 'The drivers of iommukit'}: ${parts.join(', ')}${end}.`];
 }
 
 function Frame({ part, children }: { readonly part: string; readonly children: ComponentChildren }): JSX.Element {

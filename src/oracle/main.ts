@@ -1,22 +1,32 @@
 /**
- * `npm run oracle`: our models beside QEMU's, our stack on QEMU's units, and what QEMU's units translated under recorded
- * kernels. Exit codes: 0 no difference and every planted fault found, 1 otherwise, 2 no QEMU or wrong usage.
+ * `npm run oracle`: our models beside QEMU's, our stack on QEMU's units, what QEMU's units translated under recorded kernels, and
+ * other people's test cases. Exit codes: 0 no difference, every planted fault found and every case passed, 1 otherwise, 2 no QEMU
+ * or wrong usage.
  */
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { AMD_PRESETS, INTEL_PRESETS } from '../drivers/index.ts';
 import { QemuBoard, QemuError, qemuVersion } from '../qemu/index.ts';
+import { runConformance } from './conformance/run.ts';
 import type { Difference } from './differential.ts';
 import { AMDVI_FAULTS } from './planted-amdvi.ts';
 import { VTD_FAULTS } from './planted-vtd.ts';
 import type { PlantedFault } from './planted.ts';
-import { loadProgram, saveProgram } from './program-file.ts';
-import type { OracleArch } from './program.ts';
+import { loadProgram, programText, saveProgram } from './program-file.ts';
+import type { OracleArch, Program } from './program.ts';
 import { runProgram, runRandom, shrinkProgram } from './random-run.ts';
 import { compareRecorded, findRecordings } from './recorded.ts';
-import type { Finding, OracleResults, PlantedResult, RandomResults, RecordedResults, StackResults } from './results.ts';
-import { RESULTS_SCHEMA, isGood, textOf } from './results.ts';
+import type {
+  ConformanceResults,
+  Finding,
+  OracleResults,
+  PlantedResult,
+  RandomResults,
+  RecordedResults,
+  StackResults,
+} from './results.ts';
+import { RESULTS_SCHEMA, failureText, isGood, textOf } from './results.ts';
 import { runStack } from './stack-run.ts';
 
 const HELP = `Usage: npm run oracle -- [options]
@@ -32,6 +42,9 @@ const HELP = `Usage: npm run oracle -- [options]
   --no-planted      leave the planted faults out
   --no-stack        leave our stack on QEMU's units out
   --no-recorded     leave the recorded translations out
+  --no-conformance  leave the cases of other people's tests out
+Exit code 0: no difference, every planted fault found, every recorded translation the same, every case passed. 1: not so,
+and what is not is said. 2: no QEMU, or wrong usage.
 `;
 /** Steps, and programs of as many, in which a planted fault must show. */
 const PLANTED_STEPS = 20_000;
@@ -65,6 +78,19 @@ function inWords({ what, death }: Difference): string {
   return what.map(({ name, ours, other }) => `${name} is ${hex(ours)} here, ${hex(other)} there`).join('; ');
 }
 
+/** Writes a program to a file of the current folder, or prints it. @returns the file, if there is one */
+function keep(file: string, program: Program): string | null {
+  try {
+    saveProgram(file, program);
+  } catch (error) {
+    if (!(error instanceof QemuError)) throw error;
+    say(`  ${error.message}\n  This is what the file would say, for --replay:\n${programText(program)}`);
+    return null;
+  }
+  say(`  kept: --replay ${file}`);
+  return file;
+}
+
 class Oracle {
   readonly findings: Finding[] = [];
   readonly #binary: string;
@@ -90,14 +116,13 @@ class Oracle {
       total.differences += 1;
       say(`${of}: DIFFERENCE at step ${difference.step}: ${inWords(difference)}`);
       const short = shrinkProgram(this.#binary, program, difference);
-      const file = `oracle-${arch}-${seed}.json`;
-      saveProgram(file, short ?? program);
       say(
         short === null
-          ? `  run again, the same ${steps} steps do not show it; they are kept: --replay ${file}`
-          : `  its shortest program has ${short.steps.length} steps: --replay ${file}`,
+          ? `  run again, the same ${steps} steps do not show it`
+          : `  its shortest program has ${short.steps.length} steps`,
       );
-      this.findings.push({ ...difference, arch, seed, of, file });
+      const file = keep(`oracle-${arch}-${seed}.json`, short ?? program);
+      this.findings.push({ ...difference, arch, seed, of, ...(file === null ? {} : { file }) });
     }
     return total;
   }
@@ -167,6 +192,12 @@ function recorded(folders: readonly string[]): RecordedResults {
   return { ...results, absent: `no run with a trace and a log of translations in ${folders.join(', ')}` };
 }
 
+function conformance(arches: readonly OracleArch[], binary: string): ConformanceResults {
+  const results = runConformance({ arches, binary });
+  for (const failure of results.failures) say(`CASE FAILED: ${failureText(failure)}`);
+  return results;
+}
+
 function replay(binary: string, path: string): number {
   const { difference, steps } = runProgram(binary, loadProgram(path));
   say(difference === null ? `${steps} steps, no difference` : `step ${difference.step}: ${inWords(difference)}`);
@@ -188,6 +219,7 @@ function main(): number {
       'no-planted': { type: 'boolean' },
       'no-stack': { type: 'boolean' },
       'no-recorded': { type: 'boolean' },
+      'no-conformance': { type: 'boolean' },
       help: { type: 'boolean' },
     },
   });
@@ -233,6 +265,10 @@ function main(): number {
       values['no-recorded'] === true
         ? { translations: 0, agree: 0, runs: [], absent: 'left out' }
         : recorded(values.traces ?? TRACES),
+    conformance:
+      values['no-conformance'] === true
+        ? { cases: 0, passed: 0, values: 0, otherwise: 0, failures: [], absent: 'left out' }
+        : conformance(arches, binary),
   };
   process.stdout.write(values.json === true ? `${JSON.stringify(results, null, 2)}\n` : textOf(results));
   return isGood(results) ? 0 : 1;

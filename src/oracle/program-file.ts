@@ -45,6 +45,16 @@ export function loadProgram(path: string): Program {
   return { arch: data.arch, steps };
 }
 
+/** What a program's file says. */
+export function programText(program: Program): string {
+  return `${JSON.stringify({ schema: PROGRAM_SCHEMA, ...program }, null, 1)}\n`;
+}
+
+/** @throws QemuError where it cannot be written */
 export function saveProgram(path: string, program: Program): void {
-  writeFileSync(path, `${JSON.stringify({ schema: PROGRAM_SCHEMA, ...program }, null, 1)}\n`);
+  try {
+    writeFileSync(path, programText(program));
+  } catch (error) {
+    throw new QemuError(`the program cannot be kept: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }

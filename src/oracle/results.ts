@@ -48,6 +48,37 @@ export interface RecordedResults {
   readonly absent?: string;
 }
 
+/** A value that was not as a conformance case says, or the death of QEMU in it. */
+export interface ConformanceFailure {
+  /** Source of the case, its test there, and what it says. */
+  readonly group: string;
+  readonly test: string;
+  readonly title: string;
+  readonly arch: OracleArch;
+  /** Whose unit saw it. */
+  readonly judge: 'model' | 'qemu';
+  /** Which step of the case, and what it looked at; `name` is the value's. */
+  readonly step?: number;
+  readonly see?: string;
+  readonly name?: string;
+  readonly expected?: number;
+  readonly seen?: number;
+  readonly death?: string;
+}
+
+export interface ConformanceResults {
+  readonly cases: number;
+  /** Cases in which our model and QEMU's unit see all that they are to see. */
+  readonly passed: number;
+  /** Values compared, of both. */
+  readonly values: number;
+  /** Cases in which QEMU is to see otherwise than the source expects, with the reason in the case. */
+  readonly otherwise: number;
+  readonly failures: readonly ConformanceFailure[];
+  /** Why none was played. */
+  readonly absent?: string;
+}
+
 export interface OracleResults {
   readonly schema: typeof RESULTS_SCHEMA;
   readonly qemu: string;
@@ -61,11 +92,26 @@ export interface OracleResults {
   readonly stack: Readonly<Partial<Record<OracleArch, StackResults>>>;
   readonly planted: readonly PlantedResult[];
   readonly recorded: RecordedResults;
+  readonly conformance: ConformanceResults;
 }
 
 /** Whether everything is as it should be. */
-export function isGood({ differences, planted, recorded }: OracleResults): boolean {
-  return differences === 0 && planted.every(({ found }) => found) && recorded.agree === recorded.translations;
+export function isGood({ differences, planted, recorded, conformance }: OracleResults): boolean {
+  return (
+    differences === 0 &&
+    planted.every(({ found }) => found) &&
+    recorded.agree === recorded.translations &&
+    conformance.passed === conformance.cases
+  );
+}
+
+/** A failure of a conformance case in one line. */
+export function failureText(failure: ConformanceFailure): string {
+  const { group, test, title, judge, step, see, name, expected, seen, death } = failure;
+  const where = `${group}, ${test} (${title}), on ${judge === 'model' ? 'our model' : "QEMU's unit"}`;
+  if (death !== undefined) return `${where}: ${death}`;
+  const hex = (value: number | undefined): string => `0x${(value ?? 0).toString(16)}`;
+  return `${where}: step ${step} (${see}), ${name}: expected ${hex(expected)}, seen ${hex(seen)}`;
 }
 
 const TITLES: Readonly<Record<OracleArch, string>> = { intel: 'VT-d', amd: 'AMD-Vi' };
@@ -99,6 +145,12 @@ export function textOf(results: OracleResults): string {
     absent === undefined
       ? `recorded translations: ${agree} of ${translations} agree, of ${runs.length} runs`
       : `recorded translations: none compared, ${absent}`,
+  );
+  const { conformance } = results;
+  lines.push(
+    conformance.absent === undefined
+      ? `conformance: ${conformance.passed} of ${conformance.cases} cases pass on our models and on QEMU's units, ${conformance.otherwise} of them say where QEMU sees otherwise`
+      : `conformance: no case played, ${conformance.absent}`,
   );
   return `${lines.join('\n')}\n`;
 }

@@ -1,7 +1,8 @@
 /** Other people's cases on our models; and a model that is wrong, which each group finds. */
 import { describe, expect, it } from 'vitest';
 import type { OracleUnit } from '../../src/oracle/index.ts';
-import { CASE_GROUPS, playOnModel, playOnQemu } from '../../src/oracle/index.ts';
+import { CASE_GROUPS, failureText, playOnModel, runConformance } from '../../src/oracle/index.ts';
+import { KVM_UNIT_TESTS } from '../../src/oracle/conformance/kvm-unit-tests.ts';
 import { needTool } from '../skip.ts';
 
 const QEMU = 'qemu-system-x86_64';
@@ -56,14 +57,38 @@ describe.each(CASE_GROUPS)('planted, $title', ({ id, cases }) => {
   });
 });
 
-describe.each(CASE_GROUPS)("on QEMU's units, $title", ({ cases }) => {
-  it.for(['intel', 'amd'] as const)('%s', (arch, context) => {
+describe("on QEMU's units too", () => {
+  it.for(CASE_GROUPS)('$title', (group, context) => {
     needTool(context, QEMU);
-    const asked = cases.filter((each) => each.arch === arch);
-    if (asked.length === 0) return;
-    const results = playOnQemu(arch, QEMU, asked);
-    expect(
-      results.flatMap(({ mismatches }, nr) => (mismatches.length > 0 ? [asked[nr]?.test, mismatches] : [])),
-    ).toEqual([]);
+    const results = runConformance({ arches: ['intel', 'amd'], binary: QEMU, groups: [group] });
+    expect(results.failures.map(failureText)).toEqual([]);
+    expect(results).toMatchObject({ cases: group.cases.length, passed: group.cases.length });
+  });
+
+  it('a QEMU that does not start fails each case', () => {
+    const group = { ...KVM_UNIT_TESTS, cases: KVM_UNIT_TESTS.cases.slice(0, 2) };
+    const results = runConformance({ arches: ['intel', 'amd'], binary: '/bin/false', groups: [group] });
+    expect(results).toMatchObject({ cases: 2, passed: 0 });
+    for (const failure of results.failures) {
+      expect(failure).toMatchObject({ judge: 'qemu', group: 'kvm-unit-tests' });
+      expect(failure.death).toMatch(/^\/bin\/false /);
+    }
+  });
+
+  it('a case that says what is not so is told with its source, its step and both values', (context) => {
+    needTool(context, QEMU);
+    const wrong = {
+      test: 'ver_register',
+      title: 'a version that is none',
+      arch: 'intel',
+      steps: [{ see: 'register', name: 'major', offset: 0, mask: 0xf0, value: 0x70 }],
+    } as const;
+    const group = { ...KVM_UNIT_TESTS, cases: [wrong] };
+    const { failures, passed } = runConformance({ arches: ['intel'], binary: QEMU, groups: [group] });
+    expect(passed).toBe(0);
+    expect(failures.map(failureText)).toEqual([
+      'kvm-unit-tests, ver_register (a version that is none), on our model: step 0 (register), major: expected 0x70, seen 0x10',
+      "kvm-unit-tests, ver_register (a version that is none), on QEMU's unit: step 0 (register), major: expected 0x70, seen 0x10",
+    ]);
   });
 });

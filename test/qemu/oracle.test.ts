@@ -149,7 +149,11 @@ describe('the command', () => {
         agree: 0,
         absent: expect.stringContaining(`no run with a trace and a log of translations in ${folder}`),
       },
+      conformance: { failures: [] },
     });
+    const { conformance } = results as { conformance: { cases: number; passed: number } };
+    expect(conformance.cases).toBeGreaterThanOrEqual(150);
+    expect(conformance.passed).toBe(conformance.cases);
     const { steps, random } = results as { steps: number; random: Record<OracleArch, { steps: number }> };
     expect(steps).toBe(random.intel.steps + random.amd.steps);
     expect(random.intel.steps).toBeGreaterThanOrEqual(500);
@@ -180,6 +184,43 @@ describe('the command', () => {
     child.kill(signal);
     await until(() => nrRunning(/ /) === 0);
     expect(execFileSync('ls', [folder], { encoding: 'utf8' })).not.toContain('iommukit-qemu-');
+  });
+
+  it('prints the program of a difference where no file can be written, and a case that fails; both make exit 1', (context) => {
+    needTool(context, QEMU);
+    const frail = join(folder, 'frail-qemu');
+    const count = join(folder, 'count');
+    // Its second start, which is the random program's, is killed; the fourth, which is for the cases, fails.
+    const script = `#!/bin/sh
+[ "$1" = --version ] && exec ${QEMU} --version
+echo >>${count}
+case $(wc -l <${count}) in
+  2) exec timeout -s KILL 0.8 ${QEMU} "$@" ;;
+  4) echo no more >&2; exit 3 ;;
+esac
+exec ${QEMU} "$@"
+`;
+    writeFileSync(frail, script, { mode: 0o755 });
+    const args = ['--qemu', frail, '--arch', 'intel', '--seeds', '1', '--steps', '1000000', '--json'];
+    const parts = ['--no-planted', '--no-stack', '--no-recorded'];
+    // Nobody, root neither, makes files in /proc.
+    const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args, ...parts], {
+      cwd: '/proc',
+      encoding: 'utf8',
+      maxBuffer: 2 ** 26,
+    });
+    expect(stderr).toMatch(/DIFFERENCE at step \d+: QEMU died/);
+    expect(stderr).not.toMatch(/\n {4}at /);
+    const [, said, text = ''] = /(the program cannot be kept: .*)\n.*\n(\{[^]*?\n\})\n/.exec(stderr) ?? [];
+    expect(said).toMatch(/oracle-intel-1\.json/);
+    const path = join(folder, 'printed.json');
+    writeFileSync(path, text);
+    expect(loadProgram(path).steps.length).toBeGreaterThan(0);
+    expect(stderr).toMatch(/CASE FAILED: openvmm-vtd, ver_register \(.*\), on QEMU's unit: .*does not start: no more/);
+    const { conformance } = JSON.parse(stdout) as { conformance: { cases: number; passed: number } };
+    expect(conformance.cases).toBeGreaterThan(50);
+    expect(conformance.passed).toBe(conformance.cases - 1);
+    expect(status).toBe(1);
   });
 
   it('refuses a file that is no program', (context) => {

@@ -31,10 +31,6 @@ export interface Bench {
   writel(offset: number, value: number): void;
   writeq(offset: number, lo: number, hi: number): void;
   readl(offset: number): number;
-  /** A word of AMD's capability block; 0 of a unit without one. @param offset from the capability pointer */
-  capability(offset: number): number;
-  /** Writes back what software stored. */
-  flush(): void;
   reset(): void;
   /** Whether one word gets from a device to a physical address, or back. `at` is a multiple of 4 and holds nothing that matters. */
   dma(device: number, access: 'read' | 'write', iova: number, at: number): boolean;
@@ -47,12 +43,7 @@ export interface BlockPart {
   readonly at: number;
 }
 
-/** A unit that has a capability block may show it. */
-export interface BenchUnit extends OracleUnit {
-  readCapability?(offset: number): number;
-}
-
-export type MakeUnit = (mem: PhysMem, clock: ManualClock) => BenchUnit;
+export type MakeUnit = (mem: PhysMem, clock: ManualClock) => OracleUnit;
 
 /** Our model. */
 export class LocalBench implements Bench {
@@ -60,17 +51,12 @@ export class LocalBench implements Bench {
   readonly arch: OracleArch;
   readonly sids: readonly number[] = [0x20, 0x28, 0x100];
   readonly #make: MakeUnit;
-  readonly #coherent: boolean;
-  readonly #stored = new Set<number>();
-  #mem: PhysMem;
-  #unit: BenchUnit;
+  #mem = new PhysMem();
+  #unit: OracleUnit;
 
-  /** @param coherent whether the unit sees stores at once */
-  constructor(arch: OracleArch, makeUnit: MakeUnit, coherent: boolean) {
+  constructor(arch: OracleArch, makeUnit: MakeUnit) {
     this.arch = arch;
     this.#make = makeUnit;
-    this.#coherent = coherent;
-    this.#mem = new PhysMem({ coherent });
     this.#unit = makeUnit(this.#mem, new ManualClock());
   }
 
@@ -84,7 +70,6 @@ export class LocalBench implements Bench {
 
   store(paddr: number, lo: number, hi: number): void {
     this.#mem.store64(paddr, lo | 0, hi | 0);
-    this.#stored.add(paddr);
   }
 
   load(paddr: number): number {
@@ -103,18 +88,9 @@ export class LocalBench implements Bench {
     return this.#unit.read32(offset) >>> 0;
   }
 
-  capability(offset: number): number {
-    return this.#unit.readCapability?.(offset) ?? 0;
-  }
-
-  flush(): void {
-    for (const paddr of this.#stored) this.#mem.flush(paddr, 8);
-    this.#stored.clear();
-  }
-
   /** Memory goes too: what stood in it before is nothing that a case may build on. */
   reset(): void {
-    this.#mem = new PhysMem({ coherent: this.#coherent });
+    this.#mem = new PhysMem();
     this.#unit = this.#make(this.#mem, new ManualClock());
   }
 
@@ -186,12 +162,6 @@ export class QemuBench implements Bench {
   readl(offset: number): number {
     return this.#rig.readRegister(offset) >>> 0;
   }
-
-  capability(offset: number): number {
-    return this.#rig.board.amdCapability(offset) >>> 0;
-  }
-
-  flush(): void {}
 
   reset(): void {
     this.#rig.board.reset();

@@ -181,7 +181,6 @@ export class Board {
       bench.store(QUEUE + this.#tail * 16 + 8, w2, w3);
       this.#tail = (this.#tail + 1) % NR_SLOTS;
     }
-    bench.flush();
     if (bench.arch === 'intel') bench.writeq(vtd.IQT_REG, this.#tail << vtd.IQ_INDEX_SHIFT, 0);
     else bench.writel(amdvi.CMD_TAIL_REG, this.#tail * amdvi.RING_ENTRY_BYTES);
   }

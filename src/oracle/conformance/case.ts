@@ -5,7 +5,6 @@
  * Expected is what the source expects. Where the specification or a judge says otherwise the step stays, and says what that judge
  * sees instead and why; then exactly that must be seen.
  */
-import type { AmdviConfig, VtdConfig } from '../../hw/index.ts';
 import type { OracleArch } from '../program.ts';
 
 /** Who a case is put through: our model, which follows the specification, or QEMU's. */
@@ -96,21 +95,14 @@ export type Action =
   | DeviceStep
   | PageStep
   | EntryStep
-  /** The low word of a VT-d root entry, besides the address of its context table. */
-  | { readonly do: 'root'; readonly bus: number; readonly lo: number }
-  | { readonly do: 'store'; readonly paddr: number; readonly lo: number; readonly hi: number }
   | { readonly do: 'writel'; readonly offset: number; readonly value: number }
   | { readonly do: 'writeq'; readonly offset: number; readonly lo: number; readonly hi: number }
   /** Tables, queue (AMD: and log) and translation on, as far as asked. Default everything. */
   | { readonly do: 'on'; readonly queue?: boolean; readonly translation?: boolean; readonly control?: number }
   /** Commands of four words behind the tail, and the doorbell. */
   | { readonly do: 'queue'; readonly commands: readonly (readonly number[])[] }
-  /** Software writes back what it stored since the last time. Says nothing on coherent memory. */
-  | { readonly do: 'flush' }
   /** An empty table for software's writer. */
-  | { readonly do: 'writer'; readonly levels: number }
-  /** The writer puts a level on top of its table. */
-  | { readonly do: 'grow' };
+  | { readonly do: 'writer'; readonly levels: number };
 
 /** One word at a device's address: whether it gets to (a read: comes from) the physical address `at`. */
 export interface DmaStep extends Expectation {
@@ -189,14 +181,6 @@ export type Sight =
       readonly mask: number;
       readonly value: number;
     })
-  /** A word of AMD's capability block in PCI configuration space. */
-  | (Expectation & {
-      readonly see: 'capability';
-      readonly name: string;
-      readonly offset: number;
-      readonly mask: number;
-      readonly value: number;
-    })
   | (Expectation & { readonly see: 'word'; readonly name: string; readonly paddr: number; readonly value: number });
 
 export type CaseStep = Action | Sight;
@@ -208,13 +192,6 @@ export interface ConformanceCase {
   /** What it says, in our words. */
   readonly title: string;
   readonly arch: OracleArch;
-  /** Properties of the hardware that the case is about; default: those of VTD_DEFAULT, AMDVI_DEFAULT. */
-  readonly vtd?: VtdConfig;
-  readonly amdvi?: AmdviConfig;
-  /** Software's stores reach the walker at once. Default true. */
-  readonly coherent?: boolean;
-  /** Why QEMU cannot be asked. */
-  readonly noQemu?: string;
   readonly steps: readonly CaseStep[];
 }
 

@@ -50,7 +50,6 @@ export const on = (extra: Extra<Extract<Action, { do: 'on' }>> = {}): Action => 
 // What software does.
 export const writel = (offset: number, value: number): Action => ({ do: 'writel', offset, value });
 export const writeq = (offset: number, lo: number, hi: number = 0): Action => ({ do: 'writeq', offset, lo, hi });
-export const store = (paddr: number, lo: number, hi: number = 0): Action => ({ do: 'store', paddr, lo, hi });
 export const queue = (...commands: readonly (readonly number[])[]): Action => ({ do: 'queue', commands });
 export const gcmd = (value: number): Action => writel(vtd.GCMD_REG, value);
 
@@ -118,21 +117,7 @@ export function times<T>(nr: number, make: (index: number) => T): T[] {
 
 // VT-d descriptors (6.5.2).
 export const contextGlobal: readonly number[] = [0x11, 0, 0, 0];
-export const contextDomain = (did: number): readonly number[] => [0x21 | (did << 16), 0, 0, 0];
-export const contextDevice = (did: number, sid: number, mask: number = 0): readonly number[] => [
-  0x31 | (did << 16),
-  sid | (mask << 16),
-  0,
-  0,
-];
 export const iotlbGlobal: readonly number[] = [0x12, 0, 0, 0];
-export const iotlbDomain = (did: number): readonly number[] => [0x22 | (did << 16), 0, 0, 0];
-export const iotlbPage = (did: number, iova: number, am: number = 0, hint: number = 0): readonly number[] => [
-  0x32 | (did << 16),
-  0,
-  (iova % TWO_32) | (hint << 6) | am,
-  Math.floor(iova / TWO_32),
-];
 /** Waits and stores a word. */
 export const waitStore = (paddr: number, data: number): readonly number[] => [0x25, data, paddr, 0];
 export const WAIT_INTERRUPT: readonly number[] = [0x15, 0, 0, 0];
@@ -146,12 +131,6 @@ export const completionStore = (paddr: number, lo: number, hi: number): readonly
 ];
 export const COMPLETION_INTERRUPT: readonly number[] = [2, 0x10000000, 0, 0];
 export const invalidateDevice = (sid: number): readonly number[] => [sid, 0x20000000, 0, 0];
-export const invalidatePages = (domain: number, iova: number, pde: boolean = false): readonly number[] => [
-  0,
-  0x30000000 | domain,
-  (iova % TWO_32) | 0 | (pde ? 2 : 0),
-  Math.floor(iova / TWO_32),
-];
 /** All pages of a domain, its tables' entries too. */
 export const invalidateDomain = (domain: number): readonly number[] => [
   0,

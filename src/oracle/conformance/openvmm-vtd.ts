@@ -46,7 +46,9 @@ const registers: readonly ConformanceCase[] = [
   one(
     'ecap_register',
     'coherent walks and queued invalidation',
-    d.register('c qi', vtd.ECAP_REG, 3, 3, { qemu: d.sees('c qi', 2, 'QEMU reports ECAP.C = 0') }),
+    d.register('c qi', vtd.ECAP_REG, 3, 3, {
+      qemu: d.sees('c qi', 2, 'QEMU never sets ECAP.C, on coherent memory neither'),
+    }),
   ),
   one('gcmd_read_returns_zero', 'GCMD is write-only', ...ON, d.register('gcmd', vtd.GCMD_REG, -1, 0)),
   one('gsts_initial', 'nothing is on at first', status('gsts', -1, 0)),
@@ -73,7 +75,11 @@ const registers: readonly ConformanceCase[] = [
     d.register('head', vtd.IQH_REG, -1, 0),
     d.gcmd(0),
     d.register('qies', vtd.GSTS_REG, vtd.GCMD_QIE, 0, {
-      qemu: d.sees('qies', vtd.GCMD_QIE, 'QEMU keeps the queue on unless the last descriptor was a wait'),
+      qemu: d.sees(
+        'qies',
+        vtd.GCMD_QIE,
+        'QEMU switches the queue off only where the head is at the tail and the last descriptor was a wait',
+      ),
     }),
   ),
   one(

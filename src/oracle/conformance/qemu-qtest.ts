@@ -2,6 +2,7 @@
 import { amdvi, vtd } from '../../spec/index.ts';
 import type { CaseGroup } from './case.ts';
 import * as d from './dsl.ts';
+import { WRAPS_LATE } from './openvmm-amdvi.ts';
 
 const { DATA } = d;
 const IOVA = 0x10_0000;
@@ -32,11 +33,7 @@ export const QEMU_QTEST: CaseGroup = {
         ...d.times(4, () => d.queue(...d.times(63, () => d.COMPLETION_INTERRUPT))),
         d.queue(...d.times(4, () => d.COMPLETION_INTERRUPT)),
         d.register('head', amdvi.CMD_HEAD_REG, -1, 0, {
-          qemu: d.sees(
-            'head',
-            4096,
-            'QEMU 7.2 wraps the head at the next command only; this test came with the repair',
-          ),
+          qemu: d.sees('head', 4096, WRAPS_LATE),
         }),
       ],
     },

@@ -4,25 +4,28 @@ import { Argument, Option } from 'commander';
 import type { AuditResult } from '../audit/index.ts';
 import { CallReader, CommandFile, CommandMerge, judge } from '../audit/index.ts';
 import type { AuditReport } from '../report/index.ts';
-import { auditReport, auditText, factsOf, interruptedAudit } from '../report/index.ts';
+import { LAB_SCHEMA, auditCsv, auditReport, auditText, factsOf, interruptedAudit } from '../report/index.ts';
 import type { TraceSummary } from '../trace/index.ts';
 import { Names } from '../trace/index.ts';
 import type { ReadOptions } from './byte-source.ts';
 import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK } from './exit.ts';
 import { FileError } from './file-error.ts';
 import { ReadInterrupted, readLines, readTrace } from './input.ts';
-import { OutputFile } from './output-file.ts';
 import { pathOf } from './path-argument.ts';
 import { Progress } from './progress.ts';
+import type { Format } from './result-files.ts';
+import { ResultFiles, addOutput, jsonText } from './result-files.ts';
 import { counted } from './text-table.ts';
 import { warnSkipped } from './skipped-lines.ts';
 import { FileSpill } from './spill.ts';
+
+const FORMATS: readonly Format[] = ['.html', '.csv', '.json'];
 
 interface AuditOptions {
   readonly commands?: string;
   readonly cachingMode?: 'on' | 'off';
   readonly json?: true;
-  readonly output?: string;
+  readonly output: readonly string[];
 }
 
 const EXIT_OF = { held: EXIT_OK, violated: EXIT_FINDING, inconclusive: EXIT_INCONCLUSIVE } as const;
@@ -32,7 +35,7 @@ export function addAudit(
   program: Command,
   run: (work: (signal: AbortSignal) => Promise<number>) => Promise<void>,
 ): void {
-  program
+  const command = program
     .command('audit')
     .description('check a recorded trace: was every map and unmap flushed in time, wide enough, in the right domain?')
     .showHelpAfterError('(iommukit audit --help shows the options)')
@@ -53,28 +56,26 @@ export function addAudit(
         'whether the hardware caches not-present entries, VT-d CM and AMD-Vi NpCache (default: as the trace shows)',
       ).choices(['on', 'off']),
     )
-    .option('--json', 'print the result as JSON (schema iommukit.audit/1)')
-    .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
-    .action(async (file: string, options: AuditOptions) => {
-      await run(async (signal) => await audit(file, options, signal));
-    });
+    .option('--json', 'print the result as JSON (schema iommukit.audit/1)');
+  addOutput(command, FORMATS).action(async (file: string, options: AuditOptions) => {
+    await run(async (signal) => await audit(file, options, signal));
+  });
 }
 
 async function audit(file: string, options: AuditOptions, signal: AbortSignal): Promise<number> {
-  const output = options.output === undefined ? null : new OutputFile(options.output);
+  const files = new ResultFiles(options.output, FORMATS, [file, options.commands]);
   try {
-    for (const input of [file, options.commands]) {
-      if (input !== undefined && output?.is(input) === true) {
-        throw new FileError(input, 'is the output too; give another path to -o');
-      }
-    }
     const report = await audited(file, options, signal);
-    const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : auditText(report);
-    if (output === null) process.stdout.write(text);
-    else output.write(text);
+    process.stdout.write(options.json === true ? jsonText(report) : auditText(report));
+    files.finish({
+      json: report,
+      csv: () => auditCsv(report),
+      lab: () => ({ schema: LAB_SCHEMA, kind: 'audit', report }),
+      title: `iommukit audit: ${report.trace.file}`,
+    });
     return report.interrupted ? EXIT_INTERRUPTED : EXIT_OF[report.verdict];
   } finally {
-    output?.discard();
+    files.discard();
   }
 }
 

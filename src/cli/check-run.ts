@@ -34,6 +34,8 @@ import {
   suiteCases,
   suiteSetups,
 } from '../check/index.ts';
+import type { Sequence } from '../lab/index.ts';
+import { playFindings } from './check-sequences.ts';
 
 /** What is checked, as plain data. */
 export interface CheckChoice {
@@ -56,9 +58,17 @@ export interface CheckChoice {
 }
 
 export interface CheckRunOptions extends CheckChoice {
+  /** Looks for a schedule that shows each finding, for a page with its steps. */
+  readonly playsFindings: boolean;
   /** Gets each schedule that `explore` finds, with the name of its case. */
   readonly save?: (name: string, schedule: Schedule) => void;
   readonly makeDriver?: DriverFactory;
+}
+
+export interface Checked {
+  readonly report: CheckReport;
+  /** By finding; empty unless `playsFindings`. */
+  readonly sequences: readonly (Sequence | null)[];
 }
 
 /** How long is worked between two looks at the signal. */
@@ -77,7 +87,7 @@ export async function runCheck(
   signal: AbortSignal,
   show: (stage: string, done: number, total: number) => void,
   starting: (name: string) => void = (): void => {},
-): Promise<CheckReport> {
+): Promise<Checked> {
   const deadline = performance.now() + options.budgetMs;
   let turn = performance.now() + TURN_MS;
   /** Whether to stop. */
@@ -154,7 +164,7 @@ export async function runCheck(
     failures += 1;
     summary.addRandom(failure);
   }
-  return {
+  const report: CheckReport = {
     schema: 'iommukit.check/1',
     driver: options.driver,
     table,
@@ -168,6 +178,8 @@ export async function runCheck(
     complete,
     interrupted: signal.aborted,
   };
+  const { makeDriver, playsFindings } = options;
+  return { report, sequences: playsFindings ? await playFindings(report, makeDriver, signal, show, starting) : [] };
 }
 
 /** Who is asked about a known bug, one after the other: it is caught by the first who tells it from its repaired twin. */

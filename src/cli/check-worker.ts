@@ -3,8 +3,7 @@
  * meanwhile. The other side is own-check.ts.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { CheckReport } from '../check/index.ts';
-import type { CheckChoice } from './check-run.ts';
+import type { CheckChoice, Checked } from './check-run.ts';
 import { runCheck } from './check-run.ts';
 import { FileError } from './file-error.ts';
 import { loadDriver } from './own-driver.ts';
@@ -13,13 +12,13 @@ import { loadDriver } from './own-driver.ts';
 export type CheckMessage =
   | { readonly type: 'case'; readonly name: string }
   | { readonly type: 'progress'; readonly stage: string; readonly done: number; readonly total: number }
-  | { readonly type: 'report'; readonly report: CheckReport }
+  | { readonly type: 'report'; readonly checked: Checked }
   | { readonly type: 'refused'; readonly message: string };
 
 /** What the thread is given. */
 export interface CheckOrder {
   readonly path: string;
-  readonly choice: CheckChoice;
+  readonly choice: CheckChoice & { readonly playsFindings: boolean };
 }
 
 const port = parentPort;
@@ -32,13 +31,13 @@ port.once('message', () => abort.abort());
 const { path, choice } = workerData as CheckOrder;
 try {
   const own = await loadDriver(path);
-  const report = await runCheck(
+  const checked = await runCheck(
     { ...choice, arches: choice.arches.length > 0 ? choice.arches : [own.arch ?? 'intel'], makeDriver: own.makeDriver },
     abort.signal,
     (stage, done, total) => say({ type: 'progress', stage, done, total }),
     (name) => say({ type: 'case', name }),
   );
-  say({ type: 'report', report });
+  say({ type: 'report', checked });
 } catch (error) {
   if (!(error instanceof FileError)) throw error;
   say({ type: 'refused', message: error.message });

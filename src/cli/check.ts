@@ -2,15 +2,22 @@
 import type { Command } from 'commander';
 import { Argument, InvalidArgumentError, Option } from 'commander';
 import type { Arch } from '../check/index.ts';
-import { ARCHES, PRESETS_OF, SCENARIOS } from '../check/index.ts';
+import { ARCHES, KNOWN_WORLD, PRESETS_OF, SCENARIOS } from '../check/index.ts';
+import { sequenceOf } from '../lab/index.ts';
+import { LAB_SCHEMA, checkCsv } from '../report/index.ts';
 import type { CheckChoice } from './check-run.ts';
 import { replaySchedule, replayedText, scheduleFolder } from './check-replay.ts';
 import { isExplorable, runCheck, scenariosLike } from './check-run.ts';
 import { checkText } from './check-text.ts';
 import { EXIT_FINDING, EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
-import { OutputFile } from './output-file.ts';
 import { checkOwnDriver } from './own-check.ts';
 import { Progress } from './progress.ts';
+import type { Format } from './result-files.ts';
+import { ResultFiles, addOutput, jsonText } from './result-files.ts';
+
+const FORMATS: readonly Format[] = ['.html', '.csv', '.json'];
+/** Of one schedule: steps are no table. */
+const SCHEDULE_FORMATS: readonly Format[] = ['.html', '.json'];
 
 interface CheckOptions {
   readonly driver?: Arch;
@@ -25,7 +32,7 @@ interface CheckOptions {
   readonly replay?: string;
   readonly budget?: number;
   readonly json?: true;
-  readonly output?: string;
+  readonly output: readonly string[];
 }
 
 /** A parser of whole numbers of at least `least`. */
@@ -56,7 +63,7 @@ export function addCheck(
   program: Command,
   run: (work: (signal: AbortSignal) => Promise<number>) => Promise<void>,
 ): void {
-  program
+  const command = program
     .command('check')
     .description('play scenarios on a driver and judge every call by all that the caches may hold')
     .addArgument(
@@ -88,11 +95,10 @@ export function addCheck(
     .option('--save <folder>', 'with --explore: write each counterexample to a file in this folder', pathOf)
     .option('--replay <file>', 'play a schedule that the explorer saved, step by step', pathOf)
     .option('--budget <seconds>', 'stop after so long; exits 3 when not everything was tried', seconds)
-    .option('--json', 'print the result as JSON (schema iommukit.check/1)')
-    .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
-    .action(async (module: string | undefined, options: CheckOptions) => {
-      await run(async (signal) => await check(module, options, signal));
-    });
+    .option('--json', 'print the result as JSON (schema iommukit.check/1)');
+  addOutput(command, FORMATS).action(async (module: string | undefined, options: CheckOptions) => {
+    await run(async (signal) => await check(module, options, signal));
+  });
 }
 
 async function check(module: string | undefined, options: CheckOptions, signal: AbortSignal): Promise<number> {
@@ -100,36 +106,49 @@ async function check(module: string | undefined, options: CheckOptions, signal: 
   const choice = choiceOf(module, options);
   const { save: folder } = options;
   const save = folder === undefined ? {} : { save: scheduleFolder(folder) };
-  const output = options.output === undefined ? null : new OutputFile(options.output);
+  const files = new ResultFiles(options.output, FORMATS, [module]);
   const progress = new Progress();
   const show = (stage: string, done: number, total: number): void => progress.show(stage, done, total);
   try {
-    const report =
-      module === undefined
-        ? await runCheck({ ...choice, ...save }, signal, show)
-        : await checkOwnDriver(module, choice, signal, show);
+    const run = { ...choice, ...save, playsFindings: files.wants('.html') };
+    const checked =
+      module === undefined ? await runCheck(run, signal, show) : await checkOwnDriver(module, run, signal, show);
     progress.end();
-    if (report === null) return EXIT_INTERRUPTED;
-    const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : checkText(report);
-    if (output === null) process.stdout.write(text);
-    else output.write(text);
+    if (checked === null) return EXIT_INTERRUPTED;
+    const { report, sequences } = checked;
+    process.stdout.write(options.json === true ? jsonText(report) : checkText(report));
+    files.finish({
+      json: report,
+      csv: () => checkCsv(report),
+      lab: () => ({ schema: LAB_SCHEMA, kind: 'check', report, sequences }),
+      title: `iommukit check: ${report.driver ?? 'the drivers of iommukit'}`,
+    });
     if (report.interrupted) return EXIT_INTERRUPTED;
     if (report.findings.length > 0 || report.mutants.some(({ caught }) => !caught)) return EXIT_FINDING;
     return report.complete ? EXIT_OK : EXIT_INCONCLUSIVE;
   } finally {
     progress.end();
-    output?.discard();
+    files.discard();
   }
 }
 
 /** @returns the exit code: 1 when the schedule shows what it says */
-function replayed(path: string, module: string | undefined, { json, output }: CheckOptions): number {
+function replayed(path: string, module: string | undefined, options: CheckOptions): number {
   if (module !== undefined) throw new UsageError('--replay names its driver in the file; it goes with no module');
-  const result = replaySchedule(path);
-  const text = json === true ? `${JSON.stringify(result.played, null, 2)}\n` : replayedText(result);
-  if (output === undefined) process.stdout.write(text);
-  else new OutputFile(output).write(text);
-  return result.played.isShown ? EXIT_FINDING : EXIT_OK;
+  const files = new ResultFiles(options.output, SCHEDULE_FORMATS, [path]);
+  try {
+    const result = replaySchedule(path);
+    const { schedule, played } = result;
+    process.stdout.write(options.json === true ? jsonText(played) : replayedText(result));
+    files.finish({
+      json: played,
+      lab: () => ({ schema: LAB_SCHEMA, kind: 'schedule', sequence: sequenceOf(schedule, KNOWN_WORLD) }),
+      title: `iommukit check: ${schedule.scenario}`,
+    });
+    return played.isShown ? EXIT_FINDING : EXIT_OK;
+  } finally {
+    files.discard();
+  }
 }
 
 /** @throws UsageError for what does not go together */

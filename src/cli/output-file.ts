@@ -1,8 +1,21 @@
 /**
- * The file that `-o` names. It is opened before the work starts, so that a path which cannot be written costs no replay, and
- * emptied only when there is a result: a run that fails leaves an existing file as it was.
+ * A file that `-o` names. Its path is tried before the work starts, so that one which cannot be written costs no replay. What is
+ * written goes to a hidden file beside it, which takes the name at the end: a run that fails leaves an existing file as it was,
+ * and nobody ever sees half of a new one.
  */
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import type { Stats } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { FileError, codeOf } from './file-error.ts';
 
 const PROBLEMS: Readonly<Record<string, string>> = {
@@ -15,49 +28,72 @@ const PROBLEMS: Readonly<Record<string, string>> = {
   ENOSPC: 'no space left',
   EDQUOT: 'the quota is used up',
   EFBIG: 'the limit of file sizes is reached',
+  ENAMETOOLONG: 'the name is too long',
 };
 
 export class OutputFile {
   readonly #path: string;
+  /** Where the file is: a symbolic link stays one. */
+  readonly #target: string;
+  readonly #temporary: string;
   readonly #fd: number;
-  readonly #isNew: boolean;
-  #isOpen = true;
+  #isOpen = false;
 
   /** @throws FileError when the file cannot be written */
   constructor(path: string) {
     this.#path = path;
-    this.#isNew = statSync(path, { throwIfNoEntry: false }) === undefined;
     try {
-      this.#fd = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o666);
+      const before = statSync(path, { throwIfNoEntry: false });
+      this.#target = before === undefined ? path : realpathSync(path);
+      if (before !== undefined) this.#requireReplaceable(before);
+      this.#temporary = join(dirname(this.#target), `.${basename(this.#target)}.${process.pid}.tmp`);
+      this.#fd = openSync(this.#temporary, 'wx', before === undefined ? 0o666 : before.mode & 0o777);
+      this.#isOpen = true;
     } catch (error) {
-      throw this.#failed(error);
+      throw error instanceof FileError ? error : this.#failed(error);
     }
   }
 
   /** Whether another path leads to this very file. */
   is(path: string): boolean {
     const other = statSync(path, { throwIfNoEntry: false });
-    const own = fstatSync(this.#fd);
-    return other !== undefined && own.isFile() && other.dev === own.dev && other.ino === own.ino;
+    const own = statSync(this.#target, { throwIfNoEntry: false });
+    return other !== undefined && own !== undefined && other.dev === own.dev && other.ino === own.ino;
   }
 
-  /** Replaces the contents and closes the file. @throws FileError */
-  write(text: string): void {
-    const bytes = Buffer.from(text, 'utf8');
+  /** Adds to the contents. @throws FileError */
+  append(bytes: Uint8Array): void {
     try {
-      if (fstatSync(this.#fd).isFile()) ftruncateSync(this.#fd);
+      // A write may be short, as the last one that fits on a disk is.
       for (let at = 0; at < bytes.length;) at += writeSync(this.#fd, bytes, at);
-      this.#close();
     } catch (error) {
       throw this.#failed(error);
     }
   }
 
-  /** Without effect after a write; else closes the file, and removes it if it was not there before. */
+  /** What was added is the file now. @throws FileError */
+  finish(): void {
+    try {
+      this.#close();
+      renameSync(this.#temporary, this.#target);
+    } catch (error) {
+      rmSync(this.#temporary, { force: true });
+      throw this.#failed(error);
+    }
+  }
+
+  /** Without effect after `finish`; else it is as if there had been no output. */
   discard(): void {
     if (!this.#isOpen) return;
     this.#close();
-    if (this.#isNew) rmSync(this.#path, { force: true });
+    rmSync(this.#temporary, { force: true });
+  }
+
+  /** A rename asks the folder only: what may not be written must be found here. */
+  #requireReplaceable(before: Stats): void {
+    if (before.isDirectory()) throw this.#refused(PROBLEMS['EISDIR']);
+    if (!before.isFile()) throw this.#refused('it is no regular file');
+    accessSync(this.#target, constants.W_OK);
   }
 
   #close(): void {
@@ -67,7 +103,10 @@ export class OutputFile {
 
   #failed(error: unknown): FileError {
     const code = codeOf(error);
-    const problem = PROBLEMS[code] ?? (code === '' ? String(error) : code);
+    return this.#refused(PROBLEMS[code] ?? (code === '' ? String(error) : code));
+  }
+
+  #refused(problem: string): FileError {
     return new FileError(this.#path, `cannot be written (${problem}); give another path to -o`);
   }
 }

@@ -1,7 +1,6 @@
 /** Starts a check of a user's own driver in a thread, and ends it when the driver does not return. */
 import { Worker } from 'node:worker_threads';
-import type { CheckReport } from '../check/index.ts';
-import type { CheckChoice } from './check-run.ts';
+import type { Checked } from './check-run.ts';
 import type { CheckMessage, CheckOrder } from './check-worker.ts';
 import { UsageError } from './exit.ts';
 import { FileError } from './file-error.ts';
@@ -17,10 +16,10 @@ const GRACE_MS = 2_000;
  */
 export async function checkOwnDriver(
   path: string,
-  choice: CheckChoice,
+  choice: CheckOrder['choice'],
   signal: AbortSignal,
   show: (stage: string, done: number, total: number) => void,
-): Promise<CheckReport | null> {
+): Promise<Checked | null> {
   const order: CheckOrder = { path, choice };
   const worker = new Worker(new URL('./check-worker.js', import.meta.url), { workerData: order });
   try {
@@ -35,7 +34,7 @@ function answerOf(
   path: string,
   signal: AbortSignal,
   show: (stage: string, done: number, total: number) => void,
-): Promise<CheckReport | null> {
+): Promise<Checked | null> {
   return new Promise((resolve, reject) => {
     let running = 'while it was loaded';
     const tooLong = (): void => {
@@ -61,7 +60,7 @@ function answerOf(
           show(message.stage, message.done, message.total);
           break;
         case 'report':
-          resolve(message.report);
+          resolve(message.checked);
           break;
         case 'refused':
           reject(new UsageError(message.message));

@@ -16,26 +16,30 @@ import {
   planTrace,
   playPolicies,
 } from '../replay/index.ts';
-import type { ReplayReport } from '../report/index.ts';
-import { factsOf, interruptedReport, replayReport } from '../report/index.ts';
+import type { ReplayReport, Timeline } from '../report/index.ts';
+import { LAB_SCHEMA, factsOf, interruptedReport, packTimeline, replayCsv, replayReport } from '../report/index.ts';
 import { InputProblem, Names } from '../trace/index.ts';
 import type { ReadOptions } from './byte-source.ts';
 import { readCommandLog } from './command-log.ts';
 import { EXIT_FINDING, EXIT_INTERRUPTED, EXIT_OK, UsageError } from './exit.ts';
 import { FileError } from './file-error.ts';
 import { ReadInterrupted, readTrace } from './input.ts';
-import { OutputFile } from './output-file.ts';
 import { pathOf } from './path-argument.ts';
 import { Progress } from './progress.ts';
+import type { Format } from './result-files.ts';
+import { ResultFiles, addOutput, jsonText } from './result-files.ts';
 import { replayText } from './replay-text.ts';
+import { RunWatch } from './run-watch.ts';
 import { warnSkipped } from './skipped-lines.ts';
 import { FileSpill } from './spill.ts';
 
 interface ReplayOptions extends ReplayChoice {
   readonly compare?: string;
   readonly json?: true;
-  readonly output?: string;
+  readonly output: readonly string[];
 }
+
+const FORMATS: readonly Format[] = ['.html', '.perfetto-trace', '.csv', '.json'];
 
 const PRESETS: readonly string[] = [...new Set(Object.values(PRESETS_OF).flat())].toSorted((a, b) =>
   a.localeCompare(b, 'en', { numeric: true }),
@@ -58,7 +62,7 @@ export function addReplay(
   program: Command,
   run: (work: (signal: AbortSignal) => Promise<number>) => Promise<void>,
 ): void {
-  program
+  const command = program
     .command('replay')
     .description('run a recorded trace through the IOMMU stack under each flush policy and show what each costs')
     .addArgument(
@@ -95,33 +99,42 @@ export function addReplay(
       "the same run's commands, as QEMU's vtd_* trace log or an AMD guest's probe has them: exits 1 when the prediction differs",
       pathOf,
     )
-    .option('--json', 'print the result as JSON (schema iommukit.replay/1)')
-    .option('-o, --output <file>', 'write the result to a file instead of standard output', pathOf)
-    .action(async (file: string, options: ReplayOptions) => {
-      await run(async (signal) => await replay(file, options, signal));
-    });
+    .option('--json', 'print the result as JSON (schema iommukit.replay/1)');
+  addOutput(command, FORMATS).action(async (file: string, options: ReplayOptions) => {
+    await run(async (signal) => await replay(file, options, signal));
+  });
 }
 
 async function replay(file: string, options: ReplayOptions, signal: AbortSignal): Promise<number> {
-  const output = options.output === undefined ? null : new OutputFile(options.output);
+  const files = new ResultFiles(options.output, FORMATS, [file, options.compare]);
   try {
-    for (const input of [file, options.compare]) {
-      if (input !== undefined && output?.is(input) === true) {
-        throw new FileError(input, 'is the output too; give another path to -o');
-      }
-    }
-    const report = await replayed(file, options, signal);
-    const text = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : replayText(report);
-    if (output === null) process.stdout.write(text);
-    else output.write(text);
+    const { report, timelines } = await replayed(file, options, files, signal);
+    process.stdout.write(options.json === true ? jsonText(report) : replayText(report));
+    files.finish({
+      json: report,
+      csv: () => replayCsv(report),
+      lab: () => ({ schema: LAB_SCHEMA, kind: 'replay', report, timelines: timelines.map(packTimeline) }),
+      title: `iommukit replay: ${report.trace.file}`,
+    });
     if (report.interrupted) return EXIT_INTERRUPTED;
     return report.compare !== undefined && !agrees(report.compare) ? EXIT_FINDING : EXIT_OK;
   } finally {
-    output?.discard();
+    files.discard();
   }
 }
 
-async function replayed(file: string, options: ReplayOptions, signal: AbortSignal): Promise<ReplayReport> {
+interface Replayed {
+  readonly report: ReplayReport;
+  /** One per run, when asked for. */
+  readonly timelines: readonly Timeline[];
+}
+
+async function replayed(
+  file: string,
+  options: ReplayOptions,
+  files: ResultFiles,
+  signal: AbortSignal,
+): Promise<Replayed> {
   const progress = new Progress();
   const show = (stage: string): ReadOptions => ({
     signal,
@@ -141,9 +154,19 @@ async function replayed(file: string, options: ReplayOptions, signal: AbortSigna
     warnSkipped(file, summary);
     const hardware = chooseHardware(options, observed, summary, plan);
     const { preset, mapFlush, unmapFlush } = options;
+    const devices = plan.domains.map((domain) => domain.devices.map(({ name }) => name).join(', '));
+    const watch = new RunWatch(files, devices, mapFlush.length * unmapFlush.length);
     const { runs, isComplete, compare } = await playPolicies(
       plan,
-      { ...hardware, preset, mapFlush, unmapFlush, observed, observedFile: options.compare ?? '' },
+      {
+        ...hardware,
+        preset,
+        mapFlush,
+        unmapFlush,
+        observed,
+        observedFile: options.compare ?? '',
+        observerOf: (map, unmap) => watch.observerOf(map, unmap),
+      },
       {
         onProgress: (done, total) => progress.show('replaying ', done, total),
         pause: async () => {
@@ -152,13 +175,16 @@ async function replayed(file: string, options: ReplayOptions, signal: AbortSigna
         },
       },
     );
-    return replayReport(factsOf(file, summary), plan, hardware, runs, !isComplete, compare);
+    return {
+      report: replayReport(factsOf(file, summary), plan, hardware, runs, !isComplete, compare),
+      timelines: watch.finish(),
+    };
   } catch (error) {
     if (error instanceof InputProblem) throw new FileError(file, error.message);
     if (error instanceof ChoiceProblem) throw new UsageError(`--${error.message}`);
     if (!(error instanceof ReadInterrupted)) throw error;
     const hardware = chooseHardware(options, observed, error.summary, null);
-    return interruptedReport(factsOf(file, error.summary), grouper.counts, hardware);
+    return { report: interruptedReport(factsOf(file, error.summary), grouper.counts, hardware), timelines: [] };
   } finally {
     progress.end();
     eventSpill.close();

@@ -20,8 +20,8 @@ export interface PolicyOptions {
   /** The log to compare with, and the name of its file; null for no comparison. */
   readonly observed: Observed | null;
   readonly observedFile: string;
-  /** Who watches a run; absent: nobody. */
-  readonly observerOf?: (mapFlush: MapFlush, unmapFlush: UnmapPolicy) => RunObserver;
+  /** Asked before each run who watches it; null or absent: nobody. */
+  readonly observerOf?: (mapFlush: MapFlush, unmapFlush: UnmapPolicy) => RunObserver | null;
 }
 
 /** What is done between two pieces of work. */
@@ -59,8 +59,8 @@ export async function playPolicies(plan: Plan, options: PolicyOptions, turns: Po
   for (const mapFlush of options.mapFlush) {
     for (const unmapFlush of options.unmapFlush) {
       const keepPages = compared?.mapFlush === mapFlush && compared.unmapFlush === unmapFlush;
-      const observer = options.observerOf?.(mapFlush, unmapFlush);
-      const watched = observer === undefined ? {} : { observer };
+      const observer = options.observerOf?.(mapFlush, unmapFlush) ?? null;
+      const watched = observer === null ? {} : { observer };
       const player = new Player(plan, { model, preset, mapFlush, unmapFlush, cachingMode, keepPages, ...watched });
       let goesOn = true;
       while (goesOn && player.step(CALLS_PER_TURN)) {

@@ -14,14 +14,24 @@ function counted(value: number, one: string, many: string = `${one}s`): string {
 }
 
 export function auditText(report: AuditReport): string {
-  const { trace, calls, commands, verdict, findings, nrFindings, inconclusive } = report;
+  const { findings, nrFindings } = report;
+  const lines = auditFacts(report);
+  if (findings.length > 0) lines.push('', ...findings.slice(0, SHOWN).map(findingText));
+  if (nrFindings > SHOWN)
+    lines.push(`and ${count(nrFindings - SHOWN)} more; --json shows the first ${count(findings.length)}`);
+  return `${lines.join('\n')}\n`;
+}
+
+/** What was read, what held and what cannot be told, line by line: all but the findings. */
+export function auditFacts(report: AuditReport): string[] {
+  const { trace, calls, commands, verdict, nrFindings, inconclusive } = report;
   const lines = [
     `${trace.file}: ${trace.format}, ${counted(trace.events, 'event')}: ${counted(calls.map, 'map call')}, ` +
       `${counted(calls.unmap, 'unmap call')}, ${counted(commands.total, 'command')}` +
       (trace.skippedLines > 0 ? `; ${counted(trace.skippedLines, 'line')} skipped` : '') +
       (trace.lost > 0 ? `; ${counted(trace.lost, 'event')} lost by the recorder` : ''),
   ];
-  if (report.interrupted) return `${lines[0]}\n${inconclusive.join('\n')}\n`;
+  if (report.interrupted) return [...lines, ...inconclusive];
   lines.push(
     `not-present entries: ${cachingText(report)}`,
     `${verdict}: ${counted(report.covered, 'call')} flushed in time, every page, in the right domain` +
@@ -35,10 +45,7 @@ export function auditText(report: AuditReport): string {
     );
   }
   for (const reason of inconclusive) lines.push(`cannot tell: ${reason}`);
-  if (findings.length > 0) lines.push('', ...findings.slice(0, SHOWN).map(findingText));
-  if (nrFindings > SHOWN)
-    lines.push(`and ${count(nrFindings - SHOWN)} more; --json shows the first ${count(findings.length)}`);
-  return `${lines.join('\n')}\n`;
+  return lines;
 }
 
 function cachingText({ cachingMode, cachingModeTold }: AuditReport): string {

@@ -1,6 +1,9 @@
 export type { AuditReport } from './audit-report.ts';
 export { AUDIT_SCHEMA, auditReport, interruptedAudit } from './audit-report.ts';
-export { auditText } from './audit-text.ts';
+export { auditFacts, auditText } from './audit-text.ts';
+export { auditCsv, checkCsv, replayCsv } from './csv.ts';
+export { PerfettoTrace } from './perfetto.ts';
+export { htmlReport } from './report-html.ts';
 export type { ReplayReport, TraceFacts } from './replay-report.ts';
 export { NOT_GROUPED, REPLAY_SCHEMA, interruptedReport, replayReport } from './replay-report.ts';
 export { factsOf } from './trace-facts.ts';

@@ -5,7 +5,8 @@
  *
  * The lab's page makes the same timelines while it replays in its worker: a `TimelineRecorder` is given to the player.
  */
-import type { CheckReport, PlayedSchedule, Schedule } from '../check/index.ts';
+import type { CheckReport } from '../check/index.ts';
+import type { Sequence } from '../lab/index.ts';
 import type { AuditReport } from './audit-report.ts';
 import type { ReplayReport } from './replay-report.ts';
 
@@ -27,22 +28,21 @@ export interface AuditLab {
   readonly schema: typeof LAB_SCHEMA;
   readonly kind: 'audit';
   readonly report: AuditReport;
-  /** One, with lines; none when the audit was interrupted. */
-  readonly timelines: readonly PackedTimeline[];
 }
 
 export interface CheckLab {
   readonly schema: typeof LAB_SCHEMA;
   readonly kind: 'check';
   readonly report: CheckReport;
+  /** By finding of the report: a shortest schedule that shows it, step by step; null where none was found in the time there was. */
+  readonly sequences: readonly (Sequence | null)[];
 }
 
 /** `check --replay FILE`: one counterexample, step by step. */
 export interface ScheduleLab {
   readonly schema: typeof LAB_SCHEMA;
   readonly kind: 'schedule';
-  readonly schedule: Schedule;
-  readonly played: PlayedSchedule;
+  readonly sequence: Sequence;
 }
 
 /** What an event of a timeline is. */
@@ -119,5 +119,5 @@ export interface PackedTimeline {
   readonly hasLines: boolean;
 }
 
-/** Most events of all timelines of one report file together; the runs share it evenly. */
-export const MAX_REPORT_EVENTS = 1_000_000;
+/** Most events of all timelines of one report file together, 41 bytes each: some 16 MB. The runs share it evenly. */
+export const MAX_REPORT_EVENTS = 400_000;

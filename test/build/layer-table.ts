@@ -18,8 +18,8 @@ export const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   replay: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'machine', 'trace'],
   oracle: ['base', 'spec', 'mem', 'hw', 'pt', 'iommu', 'drivers', 'dma', 'vfio', 'machine', 'qemu', 'trace', 'replay'],
   audit: ['base', 'spec', 'trace', 'replay'],
-  report: ['base', 'replay', 'audit', 'trace', 'check'],
-  cli: ['base', 'mem', 'iommu', 'trace', 'machine', 'drivers', 'check', 'replay', 'audit', 'report'],
+  report: ['base', 'replay', 'audit', 'trace', 'check', 'lab'],
+  cli: ['base', 'mem', 'iommu', 'trace', 'machine', 'drivers', 'check', 'lab', 'replay', 'audit', 'report'],
 };
 
 /** Layers that run in Node only: the command line, and what talks to another process. */

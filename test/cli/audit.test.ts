@@ -129,7 +129,7 @@ describe('inputs', () => {
   });
 
   test('the output is not an input', () => {
-    const path = file('own.txt', MAP + UNMAP);
+    const path = file('own.csv', MAP + UNMAP);
     expect(run(['audit', path, '-o', path])).toMatchObject({
       code: 2,
       err: expect.stringMatching(/is the output too/),
@@ -139,7 +139,9 @@ describe('inputs', () => {
 
   test('-o writes the result, and the exit code stays', () => {
     const path = join(folder, 'result.json');
-    expect(run(['audit', AMD, '--json', '-o', path])).toEqual({ code: 3, out: '', err: '' });
-    expect(readFileSync(path, 'utf8')).toMatch(/"schema": "iommukit.audit\/1"/);
+    const { code, out, err } = run(['audit', AMD, '--json', '-o', path]);
+    expect({ code, err }).toEqual({ code: 3, err: '' });
+    expect(out).toMatch(/"schema": "iommukit.audit\/1"/);
+    expect(readFileSync(path, 'utf8')).toBe(out);
   });
 });

@@ -64,10 +64,25 @@ describe('iommukit check', () => {
     expect(random.out).toMatch(/random program of seed \d+, shortened:\n {4}map 0x/);
   });
 
-  it('writes to a file', () => {
-    const path = join(folder, 'check.txt');
-    const { code, out } = run(['check', '--scenario', 'map/remap', '--driver', 'amd', '-o', path]);
-    expect([code, out]).toEqual([0, '']);
+  it('writes to files beside what it prints', () => {
+    const [csv, json] = [join(folder, 'check.csv'), join(folder, 'check.json')];
+    const { code, out } = run(['check', '--scenario', 'map/remap', '--driver', 'amd', '-o', csv, '-o', json]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/no finding/);
+    const { scenarios } = JSON.parse(readFileSync(json, 'utf8'));
+    const [names = '', ...rows] = readFileSync(csv, 'utf8').trimEnd().split('\r\n');
+    expect(names).toBe('kind,name,setup,verdict,contract,cases,held,known,findings,commands,detail');
+    const [{ cases, held, known }] = scenarios;
+    expect(rows.at(-1)).toMatch(new RegExp(`^scenario,map/remap,,held,,${cases},${held},${known},0,,`));
+  });
+
+  it('of one schedule there is no table', () => {
+    const schedule = join(root, 'docs/counterexamples/bug-6.json');
+    expect(run(['check', '--replay', schedule, '-o', join(folder, 'steps.csv')])).toMatchObject({
+      code: 2,
+      out: '',
+      err: expect.stringMatching(/steps\.csv: the name must end in \.html, \.json, which says/),
+    });
   });
 });
 

@@ -1,49 +1,132 @@
 /** Where results and temporary files go, and what happens when they cannot: a clear line, the right exit code, nothing destroyed. */
-import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, statSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { DAT, LOG, MAP, TRACE, UNMAP, bash, file, folder, one, run, useFolder } from './program.ts';
+import { shownBy } from '../report/perfetto-decoder.ts';
 
 useFolder();
 
 describe('-o', () => {
   test('a path that cannot be written is found before the work: the trace is not even looked for', () => {
-    const { code, out, err } = run(['replay', 'no-such-trace', ...one, '-o', join(folder, 'no/such/folder')]);
+    const { code, out, err } = run(['replay', 'no-such-trace', ...one, '-o', join(folder, 'no/such/folder.json')]);
     expect({ code, out }).toEqual({ code: 2, out: '' });
     expect(err).toMatch(
-      /no\/such\/folder: cannot be written \(a folder of the path does not exist\); give another path/,
+      /no\/such\/folder\.json: cannot be written \(a folder of the path does not exist\); give another path/,
     );
     expect(err).not.toContain('no-such-trace');
   });
 
-  test('a folder', () => {
-    expect(run(['replay', TRACE, '-o', folder])).toMatchObject({
+  test.each([
+    ['a folder', () => mkdirSync(join(folder, 'folder.csv')), 'folder.csv', 'it is a folder'],
+    ['a FIFO', () => bash('mkfifo fifo.csv'), 'fifo.csv', 'it is no regular file'],
+  ])('%s is no file', (_name, make, name, problem) => {
+    make();
+    expect(run(['replay', TRACE, '-o', name])).toEqual({
       code: 2,
-      err: expect.stringMatching(/: cannot be written \(it is a folder\)/),
+      out: '',
+      err: `iommukit: ${name}: cannot be written (${problem}); give another path to -o\n`,
+    });
+  });
+
+  test.each(['result.txt', 'result', 'result.html.gz', '.json', '/dev/null'])(
+    '%s: a name that does not say what to write is refused, and nothing is made of it',
+    (name) => {
+      const { code, out, err } = run(['replay', TRACE, '-o', name]);
+      expect({ code, out }).toEqual({ code: 2, out: '' });
+      expect(err).toBe(
+        `iommukit: -o ${name}: the name must end in .html, .perfetto-trace, .csv, .json, which says what is written\n`,
+      );
+      expect(existsSync(join(folder, name))).toBe(false);
+    },
+  );
+
+  test('a recording of a real machine has no runs to show: audit writes no Perfetto trace', () => {
+    expect(run(['audit', TRACE, '-o', 'audit.perfetto-trace'])).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/must end in \.html, \.csv, \.json, which says/),
     });
   });
 
   test('an existing file stays as it is when the replay fails, and is replaced as a whole when it succeeds', () => {
-    const path = file('kept.txt', 'x'.repeat(100_000));
+    const path = file('kept.json', 'x'.repeat(100_000));
+    chmodSync(path, 0o640);
     expect(run(['replay', 'no-such-trace', ...one, '-o', path]).code).toBe(2);
     expect(readFileSync(path, 'utf8')).toBe('x'.repeat(100_000));
-    expect(run(['replay', file('small.txt', MAP + UNMAP), ...one, '-o', path])).toEqual({ code: 0, out: '', err: '' });
-    expect(readFileSync(path, 'utf8')).toMatch(/^.*small\.txt: ftrace text, 2 events[^x]*/);
-    expect(readFileSync(path, 'utf8')).not.toContain('xxx');
+    expect(run(['replay', file('small.txt', MAP + UNMAP), ...one, '-o', path]).code).toBe(0);
+    expect(JSON.parse(readFileSync(path, 'utf8')).trace).toMatchObject({ map: 1, unmap: 1 });
+    expect(statSync(path).mode & 0o777).toBe(0o640);
+  });
+
+  test('a full disk leaves an existing file as it was, and nothing beside it', () => {
+    const path = file('full.json', 'before');
+    // As below: a limit on file sizes, of 1024 bytes.
+    const { code, err } = bash(`trap '' XFSZ; ulimit -f 1; iommukit replay "${TRACE}" -o full.json`);
+    expect(code).toBe(2);
+    expect(err).toMatch(/full\.json: cannot be written \(the limit of file sizes is reached\)/);
+    expect(readFileSync(path, 'utf8')).toBe('before');
+    expect(readdirSync(folder).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+
+  test('a symbolic link stays one: the file that it leads to is replaced', () => {
+    const path = file('behind.json', 'before');
+    symlinkSync(path, join(folder, 'link.json'));
+    expect(run(['replay', file('small.txt', MAP + UNMAP), ...one, '-o', 'link.json']).code).toBe(0);
+    expect(lstatSync(join(folder, 'link.json')).isSymbolicLink()).toBe(true);
+    expect(JSON.parse(readFileSync(path, 'utf8')).schema).toBe('iommukit.replay/1');
   });
 
   test('a file that was not there is not left behind when the replay fails', () => {
-    const path = join(folder, 'fresh.txt');
-    expect(run(['replay', 'no-such-trace', ...one, '-o', path]).code).toBe(2);
-    expect(existsSync(path)).toBe(false);
+    const before = readdirSync(folder);
+    expect(run(['replay', 'no-such-trace', ...one, '-o', 'fresh.csv', '-o', 'fresh.perfetto-trace']).code).toBe(2);
+    expect(readdirSync(folder)).toEqual(before);
+  });
+
+  test('one file twice is refused', () => {
+    expect(run(['replay', TRACE, '-o', 'twice.csv', '-o', './twice.csv'])).toMatchObject({
+      code: 2,
+      err: expect.stringMatching(/-o names one file twice/),
+    });
   });
 
   test('the trace itself is refused, also by another name', () => {
-    const path = file('own.txt', MAP + UNMAP);
-    const { code, err } = run(['replay', path, ...one, '-o', join(folder, '.', 'own.txt')]);
+    const path = file('own.json', MAP + UNMAP);
+    const { code, err } = run(['replay', path, ...one, '-o', join(folder, '.', 'own.json')]);
     expect(code).toBe(2);
-    expect(err).toMatch(/own\.txt: is the output too/);
+    expect(err).toMatch(/own\.json: is the output too/);
     expect(readFileSync(path, 'utf8')).toBe(MAP + UNMAP);
+  });
+
+  test('all formats at once: the same numbers in each', () => {
+    const names = ['all.json', 'all.csv', 'all.html', 'all.perfetto-trace'];
+    const policies = ['--map-flush', 'none,sync-map', '--unmap-flush', 'lazy'];
+    const { code, out, err } = run(['replay', TRACE, ...policies, ...names.flatMap((name) => ['-o', name])]);
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(out).toBe(run(['replay', TRACE, ...policies]).out);
+    const read = (name: string): Buffer => readFileSync(join(folder, name));
+    const report = JSON.parse(read('all.json').toString());
+    const rows = read('all.csv').toString().trimEnd().split('\r\n');
+    const [names_ = '', ...lines] = rows;
+    const table = lines.map((line) =>
+      Object.fromEntries(names_.split(',').map((name, i) => [name, line.split(',')[i]])),
+    );
+    const shown = shownBy(read('all.perfetto-trace'));
+    for (const [i, { mapFlush, commands, staleWindowMs, violations }] of report.runs.entries()) {
+      expect(table[i]).toMatchObject({
+        mapFlush,
+        unmapFlush: 'lazy',
+        page: String(commands.page),
+        total: String(commands.total),
+        windowMaxMs: String(staleWindowMs.max),
+        notPresent: String(violations.notPresent),
+        stale: String(violations.stale),
+      });
+      const events = shown.filter(({ track }) => track.startsWith(`${mapFlush}, lazy/`));
+      expect(events.filter(({ name }) => name === 'page-selective').length).toBe(commands.page);
+      expect(Math.max(...events.map(({ from, to }) => (to - from) / 1e6))).toBeCloseTo(staleWindowMs.max, 2);
+    }
+    expect(table.length).toBe(report.runs.length);
+    expect(read('all.html').toString()).toContain('"iommukit.lab/1"');
   });
 });
 

@@ -42,11 +42,14 @@ describe('what it prints', () => {
     ]);
   });
 
-  test('-o writes the same to a file and nothing to stdout', () => {
+  test('-o file.json writes what --json prints, beside what is printed', () => {
     const path = join(folder, 'out.json');
-    const { code, out } = run(['replay', TRACE, ...one, '--json', '-o', path]);
-    expect({ code, out }).toEqual({ code: 0, out: '' });
-    expect(JSON.parse(readFileSync(path, 'utf8')).schema).toBe('iommukit.replay/1');
+    const printed = run(['replay', TRACE, ...one, '--json']);
+    const { code, out } = run(['replay', TRACE, ...one, '-o', path]);
+    expect(code).toBe(0);
+    expect(out).toMatch(/^map-flush +flush/m);
+    expect(readFileSync(path, 'utf8')).toBe(printed.out);
+    expect(JSON.parse(printed.out).schema).toBe('iommukit.replay/1');
   });
 
   test('plain, gzip, two gzip members, standard input, trace.dat: the same run', () => {

@@ -1,13 +1,8 @@
 /** Rules that both architectures have. Each: the stores and commands that break it, and the twin that does not. */
 import { describe, expect, test } from 'vitest';
-import type { Hand, HandOptions } from './hand.ts';
-import { HandAmdvi } from './hand-amdvi.ts';
-import { HandVtd } from './hand-vtd.ts';
+import type { Hand } from './hand.ts';
+import { KINDS } from './hands.ts';
 
-const KINDS: [string, (options?: HandOptions) => Hand][] = [
-  ['vtd', (options) => new HandVtd(options)],
-  ['amdvi', (options) => new HandAmdvi(options)],
-];
 const DID = 5;
 const SID = 8;
 
@@ -206,6 +201,33 @@ describe.each(KINDS)('%s', (kind, make) => {
       }
     });
 
+    test('that is taken back leaves a translation', () => {
+      for (const flushes of [false, true]) {
+        const hand = make();
+        const space = hand.attached(DID);
+        hand.sanitizer.call('map', () => {
+          hand.map(space, 1, 0x9001, () => hand.leaf(space.leaves, 1, 0x9001));
+          hand.unmap(space, 1, () => {
+            hand.clear(space.leaves, 1);
+            if (flushes) hand.invPages(DID, 1);
+            hand.sync();
+          });
+        });
+        expect(hand.verdict).toEqual(flushes ? [] : ['C-ROLLBACK translation']);
+      }
+    });
+
+    test('of a GiB is judged by its leaf', () => {
+      const nr = 2 ** 18;
+      for (const pfn of [0x80000, 0x40000]) {
+        const hand = make();
+        const space = hand.attached(DID);
+        hand.map(space, nr, 0x80000, () => hand.big(space.root, 1, pfn), nr);
+        expect(hand.sanitizer.counts.pages).toBe(nr);
+        expect(hand.verdict).toEqual(pfn === 0x80000 ? [] : ['C-MAP-VISIBLE wrong-entry']);
+      }
+    });
+
     test('that fails must leave nothing', () => {
       for (const leaves of [false, true]) {
         const hand = make();
@@ -262,6 +284,39 @@ describe.each(KINDS)('%s', (kind, make) => {
         one.sync();
       });
       expect(hand.verdict).toEqual(['C-UNMAP-GONE translation']);
+    });
+
+    test('is not covered by what was sent before the store', () => {
+      const hand = make();
+      const space = hand.attached(DID);
+      hand.mapped(space, 1, 0x9001);
+      hand.unmap(space, 1, () => {
+        hand.invPages(DID, 1);
+        hand.wait();
+        hand.ring();
+        hand.clear(space.leaves, 1);
+        hand.look();
+      });
+      expect(hand.verdict).toEqual(['C-UNMAP-GONE translation']);
+      expect(hand.findings[0].nearest[0]).toContain('sent before the store');
+    });
+
+    test('without its flush: the finding says which store, what is missing, and what came nearest', () => {
+      const hand = make();
+      const space = hand.attached(DID);
+      hand.mapped(space, 1, 0x9001);
+      const paddr = space.leaves * 4096 + 8;
+      const before = BigInt.asUintN(64, (BigInt(hand.mem.load32(paddr + 4)) << 32n) + BigInt(hand.mem.load32(paddr)));
+      hand.unmap(space, 1, () => {
+        hand.clear(space.leaves, 1);
+        hand.invPages(DID + 1, 1);
+        hand.sync();
+      });
+      const [finding] = hand.findings;
+      expect(finding).toMatchObject({ call: 'unmap', domainId: DID, iova: 0x1000, sid: SID });
+      expect(finding.store).toMatchObject({ paddr, before: `0x${before.toString(16)}`, after: '0x0' });
+      expect(finding.missing).toContain(`domain ${DID} that covers 0x1000+0x1000`);
+      expect(finding.nearest[0]).toBe(`pages 0x1000+0x1000 of domain ${DID + 1}: other domain, not ${DID}`);
     });
 
     test('must take the entry away', () => {
@@ -482,18 +537,20 @@ describe.each(KINDS)('%s', (kind, make) => {
       }
     });
 
-    test('is due when its domain was flushed', () => {
-      for (const looks of [false, true]) {
-        const hand = make();
-        const space = late(hand);
-        hand.flushAll(space, () => {
-          hand.invDomain(DID);
-          hand.wait();
-          hand.ring();
-          if (looks) hand.look();
-        });
-        expect(hand.verdict).toEqual(looks ? [] : ['C-LAZY-BOUND translation']);
-      }
+    test.each([
+      { did: DID, looks: true, expected: [] },
+      { did: DID, looks: false, expected: ['C-LAZY-BOUND translation'] },
+      { did: DID + 1, looks: true, expected: ['C-LAZY-BOUND translation'] },
+    ])('is due when its domain was flushed: $did, seen $looks', ({ did, looks, expected }) => {
+      const hand = make();
+      const space = late(hand);
+      hand.flushAll(space, () => {
+        hand.invDomain(did);
+        hand.wait();
+        hand.ring();
+        if (looks) hand.look();
+      });
+      expect(hand.verdict).toEqual(expected);
     });
 
     test.each([19e6, 21e6])('is due when the period is over: %d ns later', (ns) => {
@@ -516,148 +573,6 @@ describe.each(KINDS)('%s', (kind, make) => {
       hand.mapped(space, 7, 0x9007);
       expect(hand.verdict).toEqual(['C-LAZY-BOUND translation']);
     });
-  });
-
-  describe('an attach', () => {
-    test('must have made the device use some tables', () => {
-      const hand = make();
-      hand.attach(hand.space(DID), SID, () => hand.sync());
-      expect(hand.verdict).toEqual(['C-ATTACH wrong-entry']);
-    });
-
-    test('that failed promises nothing', () => {
-      const hand = make();
-      hand.attach(hand.space(DID), SID, () => -12);
-      expect(hand.findings).toEqual([]);
-    });
-
-    test.each(['the tables of the domain', 'those it had'])('must have made the device use %s', (what) => {
-      const hand = make();
-      hand.attached(DID);
-      const second = hand.space(DID + 1);
-      hand.attach(second, SID, () => {
-        if (what !== 'those it had') hand.point(SID, second);
-        hand.invDevice(SID, DID);
-        hand.sync();
-      });
-      expect(hand.verdict).toEqual(what === 'those it had' ? ['C-ATTACH wrong-entry'] : []);
-    });
-
-    test('to another domain needs the entry of the device gone', () => {
-      for (const sid of [SID, SID + 1]) {
-        const hand = make();
-        hand.attached(DID);
-        const second = hand.space(DID + 1);
-        hand.attach(second, SID, () => {
-          hand.point(SID, second);
-          hand.invDevice(sid, DID);
-          hand.sync();
-          hand.invDomain(DID);
-          hand.sync();
-        });
-        expect(hand.verdict).toEqual(sid === SID ? [] : ['C-ATTACH context']);
-      }
-    });
-
-    test('under a domain id that other tables were used with needs the domain flushed', () => {
-      for (const flushes of [false, true]) {
-        const hand = make();
-        const first = hand.attached(DID);
-        hand.mapped(first, 1, 0x9001);
-        const second = hand.space(DID);
-        hand.attach(second, SID, () => {
-          hand.point(SID, second);
-          hand.invDevice(SID, DID);
-          hand.sync();
-          if (flushes) hand.invDomain(DID);
-          hand.sync();
-        });
-        expect(hand.verdict).toEqual(flushes ? [] : ['C-ATTACH translation']);
-      }
-    });
-
-    test('under a domain id whose other tables were empty needs nothing where "not present" is not cached', () => {
-      const hand = make();
-      hand.attached(DID);
-      const second = hand.space(DID);
-      hand.attach(second, SID, () => {
-        hand.point(SID, second);
-        hand.invDevice(SID, DID);
-        hand.sync();
-      });
-      // Not `mapped`: that would flush.
-      hand.map(second, 1, 0x9001, () => hand.leaf(second.leaves, 1, 0x9001));
-      expect(hand.findings).toEqual([]);
-    });
-
-    test('to tables with mappings, under a used id, needs the holes of the old ones gone where those are cached', () => {
-      for (const flushes of [false, true]) {
-        const hand = make({ np: true });
-        hand.attached(DID);
-        const second = hand.space(DID);
-        hand.leaf(second.leaves, 1, 0x9001);
-        hand.attach(second, SID, () => {
-          hand.point(SID, second);
-          hand.invDevice(SID, DID);
-          hand.invDevice(SID, 0);
-          hand.sync();
-          if (flushes) hand.invDomain(DID);
-          hand.sync();
-        });
-        expect(hand.verdict.length > 0).toBe(!flushes);
-      }
-    });
-
-    test('back to what the device had is right whatever is left of it', () => {
-      const hand = make();
-      const first = hand.attached(DID);
-      const second = hand.space(DID + 1);
-      hand.attach(first, SID, () => {
-        hand.point(SID, second);
-        hand.point(SID, first);
-        hand.invDevice(SID, DID + 1);
-        hand.sync();
-      });
-      // AMD-Vi drops all copies of the entry, VT-d those of the domain that is named: the old value, which is the new one, stays.
-      expect(hand.findings).toEqual([]);
-    });
-  });
-
-  describe('a detach', () => {
-    test.each(['all', 'no store', 'no flush'])('%s', (what) => {
-      const hand = make();
-      const space = hand.attached(DID);
-      hand.detach(space, SID, () => {
-        if (what !== 'no store') hand.point(SID, null);
-        if (what !== 'no flush') hand.invDevice(SID, DID);
-        hand.sync();
-      });
-      const expected = { all: [], 'no store': ['C-ATTACH wrong-entry'], 'no flush': ['C-ATTACH context'] }[what];
-      expect(hand.verdict).toEqual(expected);
-    });
-  });
-
-  test('every unit needs the flush', () => {
-    for (const both of [false, true]) {
-      const hand = make({ nrUnits: 2 });
-      const space = hand.attached(DID);
-      hand.attach(space, SID + 1, () => {
-        hand.point(SID + 1, space, 1);
-        hand.invDevice(SID + 1, 0, 1);
-        hand.sync(1);
-      });
-      hand.mapped(space, 1, 0x9001);
-      hand.unmap(space, 1, () => {
-        hand.clear(space.leaves, 1);
-        hand.invPages(DID, 1);
-        hand.sync();
-        if (!both) return;
-        hand.invPages(DID, 1, 0, false, 1);
-        hand.sync(1);
-      });
-      expect(hand.verdict).toEqual(both ? [] : ['C-UNMAP-GONE translation']);
-      if (!both) expect(hand.findings[0]).toMatchObject({ unit: 1, sid: SID + 1 });
-    }
   });
 
   test(`${kind}: software's bits of an entry make nothing stale`, () => {

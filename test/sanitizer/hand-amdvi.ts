@@ -91,7 +91,7 @@ export class HandAmdvi extends Hand {
       this.mem.store64(at, 1, 0);
       return;
     }
-    this.mem.store64(at + 8, did, 0);
+    this.mem.store64(at + 8, did, this.hasAts ? 1 : 0);
     this.mem.store64(at, root * PAGE + 3 + (levels << 9), RW_HI);
   }
 
@@ -120,6 +120,10 @@ export class HandAmdvi extends Hand {
 
   override invDevice(sid: number, _did: number, unit = 0): void {
     this.queue(sid, 2 << 28, 0, 0, unit);
+  }
+
+  protected override queueDeviceTlb(sid: number, lo: number, hi: number, unit: number): void {
+    this.queue(sid, 4 << 28, lo, hi, unit);
   }
 
   override wait(unit = 0): void {

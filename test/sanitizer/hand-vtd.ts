@@ -141,7 +141,7 @@ export class HandVtd extends Hand {
     this.store(contexts, sid * 2, 0, 0);
     if (space === null) return;
     this.store(contexts, sid * 2 + 1, 1 + space.did * 2 ** 8, 0);
-    this.store(contexts, sid * 2, space.root * PAGE + 1, 0);
+    this.store(contexts, sid * 2, space.root * PAGE + 1 + (this.hasAts ? 1 << 2 : 0), 0);
   }
 
   // Descriptors, 6.5.2.
@@ -168,6 +168,10 @@ export class HandVtd extends Hand {
 
   override invDevice(sid: number, did: number, unit = 0): void {
     this.queue(1 + (3 << 4) + (did << 16), sid, 0, 0, unit);
+  }
+
+  protected override queueDeviceTlb(sid: number, lo: number, hi: number, unit: number): void {
+    this.queue(3, sid, lo, hi, unit);
   }
 
   invContexts(unit = 0): void {

@@ -44,6 +44,8 @@ export abstract class Hand {
   readonly pages: PageAllocator;
   readonly sanitizer: Sanitizer = new Sanitizer();
   readonly platform: Platform;
+  /** Entries that `point` writes let devices have TLBs of their own (TT = 01, DTE.I). */
+  hasAts = false;
   /** Waits are not completed while true: the unit hangs. */
   hangs = false;
   nowNs = 0;
@@ -128,6 +130,16 @@ export abstract class Hand {
   abstract invDomain(did: number, unit?: number): void;
   abstract invAll(unit?: number): void;
   abstract invDevice(sid: number, did: number, unit?: number): void;
+  /** A device is told to drop 2^lg2 pages from its own TLB; of those around `page`, aligned. 52: everything. */
+  invDeviceTlb(sid: number, page: number, lg2 = 0, unit = 0): void {
+    // PCIe 10.3.1: n ones from bit 12 up are 2^(n + 1) pages; every bit but the highest is everything.
+    if (lg2 === 52) this.queueDeviceTlb(sid, 0xfffff001 | 0, 0x7fffffff, unit);
+    else if (lg2 === 0) this.queueDeviceTlb(sid, page * PAGE, 0, unit);
+    else this.queueDeviceTlb(sid, (page - (page % 2 ** lg2) + 2 ** (lg2 - 1) - 1) * PAGE + 1, 0, unit);
+  }
+
+  /** @param lo of the address, with the bit S @param hi of it */
+  protected abstract queueDeviceTlb(sid: number, lo: number, hi: number, unit: number): void;
   abstract wait(unit?: number): void;
   abstract ring(unit?: number): void;
   /** Software looks whether the last wait is over. */

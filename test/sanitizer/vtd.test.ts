@@ -64,6 +64,19 @@ describe('a unit that does not snoop (ECAP.C = 0)', () => {
     }
   });
 
+  test('may cache what it reads until the flush', () => {
+    const hand = new HandVtd({ coherent: false });
+    const space = hand.attached(DID);
+    hand.mapped(space, 1, 0x9001);
+    hand.unmap(space, 1, () => {
+      hand.mem.store64(space.leaves * PAGE + 8, 0, 0);
+      hand.invPages(DID, 1);
+      hand.sync();
+      hand.flushLine(space.leaves, 1);
+    });
+    expect(hand.verdict).toEqual(['C-UNMAP-GONE translation']);
+  });
+
   test('sees a table that was filled before it was linked only when that was flushed', () => {
     for (const flushes of [false, true]) {
       const hand = new HandVtd({ coherent: false });
@@ -219,6 +232,21 @@ describe('contexts', () => {
     expect(hand.verdict).toEqual(['C-ATTACH context']);
     expect(hand.findings[0]).toMatchObject({ level: 0, sid: SID, domainId: DID });
     expect(hand.findings[0].missing).toContain(`domain id ${DID}`);
+  });
+
+  test('one that changes while it is present may be cached half old, half new', () => {
+    const hand = new HandVtd();
+    const first = hand.attached(DID);
+    const second = hand.space(DID + 1);
+    const { contexts } = hand.units[0];
+    hand.attach(second, SID, () => {
+      hand.store(contexts, SID * 2 + 1, 1 + (DID + 1) * 2 ** 8, 0);
+      hand.store(contexts, SID * 2, second.root * PAGE + 1, 0);
+      hand.invDevice(SID, DID);
+      hand.sync();
+    });
+    expect(hand.verdict).toEqual(['C-ATTACH context']);
+    expect(hand.findings[0].stale).toContain(`domain ${DID + 1}, tables at 0x${(first.root * PAGE).toString(16)}`);
   });
 
   test('one with a width that the unit does not support (SAGAW) blocks', () => {

@@ -43,7 +43,7 @@ export class StaleValues {
   rights: Uint8Array = new Uint8Array(0);
   /** Step of the store that made it stale. */
   step: Float64Array = new Float64Array(0);
-  /** Step from which memory shows the new value; Infinity while the store has not been flushed. */
+  /** Step from which memory shows the new value, not before `step`; Infinity while the store has not been flushed. */
   settled: Float64Array = new Float64Array(0);
   /** 1: a cache may hold it, an invalidation is needed. 0: only memory lags. */
   cached: Uint8Array = new Uint8Array(0);

@@ -506,7 +506,7 @@ export class Tables {
 
   #cover(at: number, from: number, to: number, leavesOnly: boolean, step: number): void {
     const { values } = this;
-    if (values.step[at] >= step || values.settled[at] >= step || values.cached[at] === 0) return;
+    if (values.settled[at] >= step || values.cached[at] === 0) return;
     const page = values.page[at];
     const end = page + values.pages[at];
     if (page >= to || end <= from) return;

@@ -314,7 +314,7 @@ export abstract class Unit {
   }
 
   #isCovered(stale: StaleEntry, command: Command): boolean {
-    return stale.cached && stale.step < command.step && stale.settled < command.step;
+    return stale.cached && stale.settled < command.step;
   }
 
   /** Whether an invalidation of device entries that names a domain reaches a cached one. */

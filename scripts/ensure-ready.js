@@ -4,7 +4,7 @@
  * Plain JavaScript without dependencies, and silent unless it does something: it runs where nothing is installed yet.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -101,11 +101,22 @@ function build() {
   const tsc = join(root, 'node_modules/typescript/bin/tsc');
   const { status } = spawnSync(process.execPath, [tsc, '-b', ...target], { cwd: root, stdio: ['ignore', 2, 2] });
   if (status !== 0) giveUp('the build failed');
-  // The browser tests drive the lab as it is served; bundling takes a second, so it is not asked whether it is needed.
-  if (process.env.npm_lifecycle_event === 'pretest') buildWeb();
+  // `iommukit ui` and report files need the lab, and the browser tests drive it as it is served.
+  if (['prestart', 'pretest'].includes(process.env.npm_lifecycle_event ?? '')) buildWeb();
+}
+
+/** @param {string} path of a file or folder; its files' latest change */
+function changedAt(path) {
+  const found = statSync(path);
+  if (!found.isDirectory()) return found.mtimeMs;
+  return Math.max(0, ...readdirSync(path).map((name) => changedAt(join(path, name))));
 }
 
 function buildWeb() {
+  // The one that is bundled last. Bundlers do not tell whether there is anything to do, and this takes five seconds.
+  const last = join(root, 'dist/web/report.html');
+  const sources = ['package-lock.json', 'src', 'web', 'traces', 'docs/counterexamples'].map((path) => join(root, path));
+  if (existsSync(last) && sources.every((path) => !existsSync(path) || changedAt(path) < changedAt(last))) return;
   const vite = join(root, 'node_modules/vite/bin/vite.js');
   for (const mode of ['production', 'report']) {
     const args = [vite, 'build', 'web', '--mode', mode, '--logLevel', 'warn'];

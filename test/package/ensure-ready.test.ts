@@ -3,13 +3,13 @@
  * that write down how they were called.
  */
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 
 const ROOT = join(import.meta.dirname, '../..');
-/** What is built before the tests; before `npm start` the command line alone. */
+/** What is built before the tests. */
 const BUILDS = [
   'tsc -b',
   'vite build web --mode production --logLevel warn',
@@ -70,8 +70,26 @@ test('installs nothing and says nothing when the locked versions are there', () 
   expect(ready()).toEqual({ calls: BUILDS, said: '', code: 0 });
 });
 
-test('builds the command line only before npm start', () => {
-  expect(ready({ npm_lifecycle_event: 'prestart' }).calls).toEqual(['tsc -b src/cli']);
+test('builds the command line and the lab before npm start', () => {
+  const [, ...lab] = BUILDS;
+  expect(ready({ npm_lifecycle_event: 'prestart' }).calls).toEqual(['tsc -b src/cli', ...lab]);
+});
+
+test('the lab is built again when something changed since', () => {
+  const [first, ...lab] = BUILDS;
+  put('web/src/deep/a.ts', '');
+  put('dist/web/report.html', '');
+  const at = (path: string, seconds: number): void => utimesSync(join(tree, path), seconds, seconds);
+  at('package-lock.json', 1000);
+  at('web/src/deep/a.ts', 1000);
+  at('dist/web/report.html', 2000);
+  expect(ready().calls).toEqual([first]);
+  at('web/src/deep/a.ts', 3000);
+  expect(ready().calls).toEqual([first, ...lab]);
+});
+
+test('the lab is not built for the oracle', () => {
+  expect(ready({ npm_lifecycle_event: 'oracle' }).calls).toEqual(['tsc -b']);
 });
 
 test.each([

@@ -40,6 +40,9 @@ export async function loadDriver(path: string): Promise<OwnDriver> {
   const full = resolve(path);
   if (!existsSync(full)) throw new FileError(path, 'does not exist');
   if (statSync(full).isDirectory()) throw new FileError(path, 'is a folder; give the file of the module');
+  if (!/\.[cm]?[jt]s$/.test(path)) {
+    throw new FileError(path, 'is no JavaScript module by its name; one ends in .js, .mjs or .cjs');
+  }
   let module: unknown;
   try {
     module = await import(pathToFileURL(full).href);

@@ -98,6 +98,7 @@ describe('wrong usage is told in one line, exit code 2', () => {
     [['--mutants', '--random', '5'], /--mutants plays drivers with known bugs/],
     [['no-such-file.js'], /no-such-file\.js: does not exist/],
     [['.'], /is a folder/],
+    [[join(root, 'README.md')], /README\.md: is no JavaScript module by its name/],
   ])('%j', (args, message) => {
     const { code, out, err } = run(['check', ...args]);
     expect([code, out]).toEqual([2, '']);

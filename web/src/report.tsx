@@ -49,7 +49,8 @@ function View({ data }: { readonly data: LabData }): JSX.Element {
 
 /** What was looked at, and how it ended: a list of findings alone does not say that there was nothing to find. */
 function factsOf(data: Exclude<LabData, { readonly kind: 'replay' }>): readonly string[] {
-  if (data.kind === 'schedule') return [`${data.sequence.setup}: ${data.sequence.title}`];
+  // Its heading says all.
+  if (data.kind === 'schedule') return [];
   if (data.kind === 'audit') return auditFacts(data.report);
   const { driver, scenarios, findings, mutants, complete, interrupted } = data.report;
   const cases = scenarios.reduce((sum, scenario) => sum + scenario.cases, 0);

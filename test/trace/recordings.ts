@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 
-const FOLDERS = ['/work/shared/traces', fileURLToPath(new URL('../../traces', import.meta.url))];
+const FOLDERS = ['../../../shared/traces', '../../traces'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
 
 export interface Run {
   name: string;
